@@ -72,7 +72,10 @@ class [[nodiscard]] Label {
 
 /// Parts an error text may be made of. A type of its own joins by declaring append(std::string&, const T&) beside it.
 inline void append(std::string& text, std::string_view part) { text += part; }
-inline void append(std::string& text, bool part) { text += part ? "true" : "false"; }
+template <std::same_as<bool> T>  // a template, lest a string literal turn into a bool
+void append(std::string& text, T part) {
+  text += part ? "true" : "false";
+}
 void append(std::string& text, double part);  ///< shortest form that reads back to the same number
 template <std::integral T>
   requires(!std::same_as<T, bool>)
