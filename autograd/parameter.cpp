@@ -1,0 +1,143 @@
+#include "espalier/autograd/parameter.h"
+
+#include <utility>
+
+#include "espalier/core/elementwise.h"
+
+namespace espalier {
+namespace {
+
+std::string quoted(const std::string& name) { return name.empty() ? std::string("a parameter") : "'" + name + "'"; }
+
+void check_match(const char* op, const std::string& name, const Tensor& have, const Tensor& given) {
+  if (!(have.shape() == given.shape()))
+    fail<ShapeError>("[", op, "] ", quoted(name), " has shape ", have.shape(), ", got ", given.shape());
+  if (have.dtype() != given.dtype())
+    fail<DTypeError>("[", op, "] ", quoted(name), " holds ", have.dtype(), ", got ", given.dtype(), ". Hint: .to(DType::",
+                     have.dtype(), ")");
+}
+
+void check_mask_size(const std::string& name, const Tensor& value, const Mask& mask) {
+  if (mask.defined() && mask.size() != value.size())
+    fail<ShapeError>("[set_mask] ", mask.size(), " bits for ", quoted(name), " of shape ", value.shape());
+}
+
+}  // namespace
+
+ParameterState::ParameterState(Tensor value, std::string name) : value_(std::move(value)), name_(std::move(name)) {
+  if (!is_floating(value_.dtype()) || !value_.defined())
+    fail<DTypeError>("[parameter] ", quoted(name_), " must hold f32 or f64, got ",
+                     value_.defined() ? name_of(value_.dtype()) : "an undefined tensor");
+  if (!value_.packed()) value_ = value_.contiguous();
+  if (!name_.empty()) listed_ = true;
+}
+
+void ParameterState::set_value(const Tensor& value) {
+  check_match("set_value", name_, value_, value);
+  Tensor& target = dense_.defined() ? dense_ : value_;
+  target.copy_from(value, "set_value");
+  if (dense_.defined())
+    refresh_from_dense();
+  else if (mask_.defined())
+    zero_pruned(value_, mask_, "set_value");
+}
+
+void ParameterState::replace(Tensor value, Mask mask) {
+  if (!value.defined() || !is_floating(value.dtype()))
+    fail<DTypeError>("[replace] ", quoted(name_), " must hold f32 or f64");
+  check_mask_size(name_, value, mask);
+  value_ = value.packed() ? std::move(value) : value.contiguous();
+  grad_ = Tensor();
+  dense_ = Tensor();
+  mode_ = MaskMode::hard;
+  mask_ = std::move(mask);
+  ++mask_version_;
+  if (mask_.defined() && !value_.packed()) zero_pruned(value_, mask_, "replace");
+}
+
+void ParameterState::set_mask(Mask mask, MaskMode mode) {
+  check_mask_size(name_, value_, mask);
+  if (value_.packed())
+    fail<ConfigError>("[set_mask] ", quoted(name_), " is packed: its zeros are fixed. Hint: prune the model before compact()");
+  if (mode == MaskMode::soft && mask.defined()) {
+    if (!dense_.defined()) dense_ = value_.clone();
+  } else {
+    if (dense_.defined()) value_.copy_from(dense_, "set_mask");
+    dense_ = Tensor();
+  }
+  mode_ = mask.defined() ? mode : MaskMode::hard;
+  mask_ = std::move(mask);
+  ++mask_version_;
+  if (!mask_.defined()) return;
+  if (mode_ == MaskMode::soft) return refresh_from_dense();
+  zero_pruned(value_, mask_, "set_mask");
+  if (grad_.defined()) zero_pruned(grad_, mask_, "set_mask");
+}
+
+void ParameterState::freeze() {
+  if (mode_ != MaskMode::soft) return;
+  dense_ = Tensor();
+  mode_ = MaskMode::hard;
+  ++mask_version_;
+  if (grad_.defined()) zero_pruned(grad_, mask_, "freeze");
+}
+
+void ParameterState::accumulate(Tensor gradient) {
+  check_match("accumulate", name_, value_, gradient);
+  if (!grad_.defined())  // taken over if nobody else sees it, else copied: the sum below writes in place
+    grad_ = gradient.is_contiguous() && gradient.sole_owner() ? std::move(gradient) : gradient.clone();
+  else
+    add_in_place(grad_, gradient);
+}
+
+void ParameterState::refresh_from_dense() {
+  value_.copy_from(dense_, "mask");
+  zero_pruned(value_, mask_, "mask");
+}
+
+// --- Parameter -----------------------------------------------------------------------------------------------------------
+
+Parameter::Parameter(Tensor value, std::string name)
+    : state_(std::make_shared<ParameterState>(std::move(value), std::move(name))) {}
+
+Parameter::Parameter(const Parameter& other) {
+  if (!other.state_) return;
+  const ParameterState& from = *other.state_;
+  state_ = std::make_shared<ParameterState>(from.value_.clone(), from.name_);
+  state_->mask_ = from.mask_;
+  state_->mode_ = from.mode_;
+  if (from.dense_.defined()) state_->dense_ = from.dense_.clone();
+}
+
+Parameter& Parameter::operator=(const Parameter& other) {
+  if (this == &other) return *this;
+  if (!state_ || !other.state_) return *this = Parameter(other);
+  const ParameterState& from = *other.state_;
+  ParameterState& to = *state_;
+  to.value_ = from.value_.clone();
+  to.dense_ = from.dense_.defined() ? from.dense_.clone() : Tensor();
+  to.grad_ = Tensor();
+  to.mask_ = from.mask_;
+  to.mode_ = from.mode_;
+  ++to.mask_version_;
+  return *this;
+}
+
+Parameter& Parameter::operator=(Parameter&& other) noexcept {
+  if (this != &other) {
+    release();
+    state_ = std::move(other.state_);
+  }
+  return *this;
+}
+
+void Parameter::release() noexcept {
+  if (state_) state_->owned_ = false;
+  state_.reset();
+}
+
+void Parameter::refuse() {
+  fail<ConfigError>("[parameter] used before it was given a value, or after it was moved from");
+}
+
+}  // namespace espalier

@@ -1,0 +1,135 @@
+// Parameter: a learned tensor with its gradient and its pruning mask.
+//
+// A Parameter is a value with an identity. Copying constructs a new one (deep); copy-assigning writes value and mask
+// into the existing one, so that `model = best` keeps its optimizer; moving moves the identity, so that vectors of layers
+// may grow. Optimizers and pruners hold counted references. There is one Parameter per state: a tied weight is one
+// member used twice.
+#pragma once
+
+#include <atomic>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "espalier/autograd/mask.h"
+#include "espalier/core/tensor.h"
+
+namespace espalier {
+
+/// How a mask treats what it prunes.
+enum class MaskMode : std::uint8_t {
+  hard,  ///< value, gradient and optimizer state are exactly 0 where the mask is 0
+  soft,  ///< a dense tensor lives on unmasked and receives the gradient; value = mask * dense
+};
+
+/// What a Parameter is. Held by the Parameter and shared by whoever works on it.
+class ParameterState {
+ public:
+  ParameterState(Tensor value, std::string name);
+
+  const Tensor& value() const noexcept { return value_; }
+  /// Undefined: no gradient since the last step.
+  const Tensor& grad() const noexcept { return grad_; }
+  /// Undefined: nothing is pruned.
+  const Mask& mask() const noexcept { return mask_; }
+  MaskMode mask_mode() const noexcept { return mode_; }
+  /// Soft mode: the unmasked values; else undefined.
+  const Tensor& dense() const noexcept { return dense_; }
+  /// Raised by every change of the mask; an optimizer that sees it move zeroes its moments where the mask is 0.
+  std::uint32_t mask_version() const noexcept { return mask_version_; }
+  /// The name given at construction; names within a model live in its ParameterList.
+  const std::string& name() const noexcept { return name_; }
+
+  /// Writes into the existing value (same shape and type), pruned weights stay 0. Errors: ShapeError, DTypeError.
+  void set_value(const Tensor& value);
+  /// Replaces the value by a tensor of any shape or representation (structural pruning, loading). The mask must fit the
+  /// new size, or be undefined. The gradient is dropped. Soft mode ends.
+  void replace(Tensor value, Mask mask);
+  /// Hard: zeroes value and gradient where the mask is 0. Soft: keeps them in dense(). An undefined mask makes every
+  /// weight live again: in hard mode from 0, in soft mode from its dense value. Errors: ShapeError for another size.
+  void set_mask(Mask mask, MaskMode mode = MaskMode::hard);
+  /// Soft mode becomes hard: dense values of pruned weights are dropped. Without effect in hard mode.
+  void freeze();
+  /// Adds `gradient` to what came since the last step. Errors: ShapeError, DTypeError.
+  void accumulate(Tensor gradient);
+  void clear_grad() noexcept { grad_ = Tensor(); }
+  /// For the optimizer, which writes in place: value, gradient, and in soft mode the dense values.
+  Tensor& mutable_value() noexcept { return value_; }
+  Tensor& mutable_grad() noexcept { return grad_; }
+  Tensor& mutable_dense() noexcept { return dense_; }
+  /// Soft mode, after dense() was written: value = mask * dense.
+  void refresh_from_dense();
+
+  /// A module or the user has listed it by name (see nn::Module). Never goes back.
+  void mark_listed() noexcept { listed_.store(true, std::memory_order_relaxed); }
+  bool listed() const noexcept { return listed_.load(std::memory_order_relaxed); }
+  /// A Parameter object still stands for it.
+  bool owned() const noexcept { return owned_.load(std::memory_order_relaxed); }
+
+ private:
+  friend class Parameter;
+  Tensor value_, grad_, dense_;
+  Mask mask_;
+  MaskMode mode_ = MaskMode::hard;
+  std::uint32_t mask_version_ = 0;
+  std::string name_;
+  std::atomic<bool> listed_ = false;
+  std::atomic<bool> owned_ = true;
+};
+
+using ParameterRef = std::shared_ptr<ParameterState>;
+
+class Parameter {
+ public:
+  /// Undefined: an absent member (a layer without bias) is not listed.
+  Parameter() noexcept = default;
+  /// Starts at `value` (f32 or f64; the tensor is taken over, not copied). A parameter with a name of its own counts as
+  /// listed, so it may stand alone: `Parameter theta(Tensor::scalar(0.5), "theta");`. Errors: DTypeError.
+  explicit Parameter(Tensor value, std::string name = "");
+  Parameter(const Parameter& other);
+  Parameter(Parameter&&) noexcept = default;
+  Parameter& operator=(const Parameter& other);
+  Parameter& operator=(Parameter&& other) noexcept;
+  ~Parameter() { release(); }
+
+  bool defined() const noexcept { return state_ != nullptr; }
+  const Tensor& value() const { return state().value(); }
+  const Tensor& grad() const { return state().grad(); }
+  const Mask& mask() const { return state().mask(); }
+  const Shape& shape() const { return value().shape(); }
+  Index size() const { return value().size(); }
+  DType dtype() const { return value().dtype(); }
+
+  void set_value(const Tensor& value) { state().set_value(value); }
+  void set_mask(Mask mask, MaskMode mode = MaskMode::hard) { state().set_mask(std::move(mask), mode); }
+
+  /// What optimizers, pruners and tapes share. Errors: ConfigError if undefined.
+  const ParameterRef& ref() const {
+    state();
+    return state_;
+  }
+
+ private:
+  ParameterState& state() const {
+    if (!state_) [[unlikely]] refuse();
+    return *state_;
+  }
+  [[noreturn]] static void refuse();
+  void release() noexcept;
+  ParameterRef state_;
+};
+
+struct NamedParameter {
+  std::string name;
+  ParameterRef parameter;
+};
+/// Names and parameters in the order of the modules' member lists.
+using ParameterList = std::vector<NamedParameter>;
+
+/// A list of stand-alone parameters under the names they were given: optim::Optimizer(list_of(theta, bias), ...).
+template <class... P>
+ParameterList list_of(const P&... parameters) {
+  return {NamedParameter{parameters.ref()->name(), parameters.ref()}...};
+}
+
+}  // namespace espalier

@@ -1,0 +1,412 @@
+#include "espalier/autograd/tape.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "espalier/autograd/ops/elementwise.h"
+#include "espalier/core/elementwise.h"
+
+namespace espalier {
+
+thread_local constinit Tape::Innermost Tape::innermost_ = {};
+
+/// The memory of a tape. When the tape ends its thread keeps it for the next one, so a warm step allocates nothing.
+struct Tape::Store {
+  struct Node {
+    const char* op;
+    Run run;          // null: a leaf
+    Destroy destroy;
+    void* closure;    // null: a leaf, or freed
+    std::uint32_t first_input, inputs, first_output, outputs;
+  };
+  struct Leaf {
+    ParameterRef parameter;
+    std::uint32_t slot;
+  };
+
+  std::vector<Node> nodes;
+  std::vector<std::uint32_t> inputs;  // all nodes' input slots, one after the other
+  std::uint32_t slots = 0;            // outputs so far
+  std::vector<Variable> gradients;    // per slot, filled by run()
+  std::vector<std::uint8_t> needed;   // per slot: it leads to a wanted input
+  std::vector<std::uint8_t> wants;    // of the node that runs
+  std::vector<Variable> results;      // of the node that runs
+  std::vector<Leaf> leaves;
+  std::vector<std::uint32_t> leaf_table;  // open addressing: parameter -> leaf + 1
+  std::vector<TapeObserver*> observers;
+  std::vector<std::unique_ptr<std::byte[]>> chunks;  // the closures' arena; a chunk never moves
+  std::size_t chunk = 0, used = 0;
+  Store* next = nullptr;  // the thread's spare stores
+  static constexpr std::size_t chunk_bytes = std::size_t{1} << 16;
+
+  void free_closures() noexcept {  // a loop, not recursion: a chain may be millions of nodes long
+    for (Node& node : nodes)
+      if (void* closure = std::exchange(node.closure, nullptr)) node.destroy(closure);
+  }
+  void clear() noexcept {
+    free_closures();
+    nodes.clear();
+    inputs.clear();
+    gradients.clear();
+    observers.clear();
+    slots = 0;
+    if (!leaves.empty()) {
+      leaves.clear();
+      std::fill(leaf_table.begin(), leaf_table.end(), 0u);
+    }
+    chunk = used = 0;
+  }
+
+  static std::size_t hash(const ParameterState* p) noexcept {
+    return static_cast<std::size_t>(reinterpret_cast<std::uintptr_t>(p) * 0x9e3779b97f4a7c15ull >> 20);
+  }
+  /// The table entry of this parameter, 0 in it if it has no leaf yet.
+  std::uint32_t& leaf_entry(const ParameterState* p) noexcept {
+    for (std::size_t h = hash(p);; ++h) {
+      std::uint32_t& entry = leaf_table[h & (leaf_table.size() - 1)];
+      if (entry == 0 || leaves[entry - 1].parameter.get() == p) return entry;
+    }
+  }
+  void grow_leaf_table() {
+    if (leaf_table.size() >= 2 * (leaves.size() + 1)) return;
+    leaf_table.assign(std::max<std::size_t>(64, 4 * leaf_table.size()), 0u);
+    for (std::size_t i = 0; i < leaves.size(); ++i)
+      leaf_entry(leaves[i].parameter.get()) = static_cast<std::uint32_t>(i + 1);
+  }
+};
+
+namespace {
+
+/// Thrown by Saved, which does not know its node, and completed by run(), which does.
+struct SavedChanged {
+  const char* writer;
+  Shape shape;
+};
+
+/// Spare stores of a thread; freed with it.
+struct Spares {
+  void* head = nullptr;
+  void (*free_all)(void*) = nullptr;
+  ~Spares() {
+    if (head) free_all(head);
+    head = nullptr;
+  }
+};
+thread_local Spares spares;
+
+/// Ids are unique across threads: the thread's number above, a count below.
+std::uint64_t next_tape_id() {
+  static std::atomic<std::uint64_t> threads_seen{0};
+  thread_local const std::uint64_t thread_part = ++threads_seen << 44;
+  thread_local std::uint64_t tapes_opened = 0;
+  return thread_part + ++tapes_opened;
+}
+
+}  // namespace
+
+Tape::Tape() : outer_(innermost_.alive), outer_recording_(innermost_.recording), id_(next_tape_id()) {
+  store_ = static_cast<Store*>(spares.head);
+  if (store_)
+    spares.head = store_->next;
+  else
+    store_ = new Store;
+  spares.free_all = [](void* head) {
+    for (auto* store = static_cast<Store*>(head); store;) delete std::exchange(store, store->next);
+  };
+  innermost_ = {this, this};
+}
+
+Tape::~Tape() {
+  spend();
+  store_->clear();
+  store_->next = static_cast<Store*>(spares.head);
+  spares.head = store_;
+}
+
+void Tape::spend() noexcept {
+  if (std::exchange(spent_, true)) return;
+  Tape* next = outer_;
+  while (next && next->spent_) next = next->outer_;
+  if (innermost_.alive == this) innermost_.alive = next;
+  if (innermost_.recording == this) innermost_.recording = outer_recording_ ? next : nullptr;
+}
+
+void Tape::check_not_spent(const char* who) const {
+  if (spent_)
+    fail<GradError>("[", who, "] backward ran on this tape already, and its saved tensors are freed. "
+                    "Hint: {.retain = true} for all passes but the last, or one Tape for each step");
+}
+
+void* Tape::allocate_closure(std::size_t bytes) {
+  bytes = (bytes + 15) & ~std::size_t{15};
+  Store& s = *store_;
+  if (bytes > Store::chunk_bytes) fail<GradError>("[tape] a backward rule that captures ", bytes, " bytes");
+  if (s.chunks.empty() || s.used + bytes > Store::chunk_bytes) {
+    if (!s.chunks.empty()) ++s.chunk;
+    if (s.chunk == s.chunks.size()) s.chunks.push_back(std::make_unique_for_overwrite<std::byte[]>(Store::chunk_bytes));
+    s.used = 0;
+  }
+  return s.chunks[s.chunk].get() + std::exchange(s.used, s.used + bytes);
+}
+
+std::uint32_t Tape::checked_slot(const Variable& v, const char* op) const {
+  if (v.tape_ == id_) [[likely]] return v.slot_;
+  if (v.tape_ == 0) return constant;
+  for (const Tape* tape = outer_; tape; tape = tape->outer_)
+    if (tape->id_ == v.tape_)
+      fail<GradError>("[", op, "] an input of shape ", v.shape(), " was recorded on an outer tape, which is still alive. "
+                      "Hint: .detach() it, or use one tape");
+  fail<GradError>("[", op, "] an input of shape ", v.shape(), " was recorded on a tape that is gone, spent or another "
+                  "thread's. Hint: .detach() what is carried from one step to the next");
+}
+
+void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+                Run run, Destroy destroy) {
+  Store& s = *store_;
+  const auto first = static_cast<std::uint32_t>(s.inputs.size());
+  try {
+    for (const Variable* v : inputs) s.inputs.push_back(checked_slot(*v, op));
+    s.nodes.push_back({op, run, destroy, closure, first, static_cast<std::uint32_t>(inputs.size()), s.slots,
+                       static_cast<std::uint32_t>(outputs.size())});
+  } catch (...) {
+    s.inputs.resize(first);
+    if (closure) destroy(closure);
+    throw;
+  }
+  for (Variable& output : outputs) {
+    output.tape_ = id_;
+    output.slot_ = s.slots++;
+  }
+  if (!s.observers.empty()) [[unlikely]] {
+    const Store::Node node = s.nodes.back();
+    const std::vector<std::uint32_t> slots(s.inputs.begin() + first, s.inputs.end());  // an observer may record too
+    for (TapeObserver* observer : std::vector(s.observers))
+      observer->recorded({op, slots, node.first_output, node.outputs}, inputs, outputs);
+  }
+}
+
+Variable Tape::watch(Tensor value) {
+  check_not_spent("watch");
+  Variable v(std::move(value));
+  push("watch", {&v, 1}, {}, nullptr, nullptr, nullptr);
+  return v;
+}
+
+Variable Tape::leaf(const ParameterRef& parameter) {
+  Store& s = *store_;
+  s.grow_leaf_table();
+  std::uint32_t& entry = s.leaf_entry(parameter.get());
+  Variable v(parameter->value());
+  if (entry == 0) {
+    push("parameter", {&v, 1}, {}, nullptr, nullptr, nullptr);
+    s.leaves.push_back({parameter, v.slot_});
+    entry = static_cast<std::uint32_t>(s.leaves.size());
+  } else {
+    v.tape_ = id_;
+    v.slot_ = s.leaves[entry - 1].slot;
+  }
+  return v;
+}
+
+Variable::Variable(const Parameter& parameter) {
+  const ParameterRef& state = parameter.ref();
+  if (Tape* tape = Tape::recording())
+    *this = tape->leaf(state);
+  else
+    value_ = state->value();
+}
+
+Saved Saved::output(const Tensor& y, std::uint32_t index) {
+  const Tape& tape = *Tape::recording();
+  Variable v(y);
+  v.tape_ = tape.id_;
+  v.slot_ = tape.store_->slots + index;
+  return Saved(v);
+}
+
+void Saved::refuse() const { throw SavedChanged{variable_.value().writer(), variable_.shape()}; }
+
+void Tape::observe(TapeObserver& observer) { store_->observers.push_back(&observer); }
+std::size_t Tape::size() const noexcept { return store_->nodes.size(); }
+
+ParameterRef Tape::parameter_of(std::uint32_t slot) const {
+  for (const Store::Leaf& leaf : store_->leaves)
+    if (leaf.slot == slot) return leaf.parameter;
+  return nullptr;
+}
+
+// --- backward ------------------------------------------------------------------------------------------------------------
+
+/// Walks the nodes in reverse from `from`, seeded with `seeds`. With targets, only through what leads to them; the
+/// gradients of leaves and targets remain in store_->gradients.
+void Tape::run(std::span<const Variable> from, std::vector<Variable> seeds, BackwardOptions options,
+               std::span<const std::uint32_t> targets) {
+  const char* who = targets.empty() ? "backward" : "gradient";
+  Store& s = *store_;
+  check_not_spent(who);
+  std::uint32_t top = 0;
+  for (const Variable& v : from) {
+    if (!v.recorded())
+      fail<GradError>("[", who, "] the value was not recorded: no Tape was alive when it was computed, or it depends on "
+                      "no parameter and no watched tensor");
+    top = std::max(top, checked_slot(v, who));
+  }
+  const bool keep = options.retain || options.create_graph;
+  const std::size_t node_count = s.nodes.size();
+
+  s.needed.assign(s.slots, targets.empty() ? 1 : 0);
+  for (std::uint32_t target : targets) s.needed[target] = 1;
+  if (!targets.empty())  // what leads to the targets: one scan forward over the flat vector
+    for (const Store::Node& node : s.nodes)
+      for (std::uint32_t k = 0; k < node.inputs; ++k)
+        if (const std::uint32_t in = s.inputs[node.first_input + k]; in != constant && s.needed[in])
+          for (std::uint32_t o = 0; o < node.outputs; ++o) s.needed[node.first_output + o] = 1;
+  std::vector<std::uint8_t> is_target;
+  if (!targets.empty()) {
+    is_target.assign(s.slots, 0);
+    for (std::uint32_t target : targets) is_target[target] = 1;
+  }
+
+  s.gradients.clear();
+  s.gradients.resize(top + 1);
+  const Innermost restore = innermost_;
+  innermost_.recording = options.create_graph ? this : nullptr;
+  struct Guard {
+    Innermost saved;
+    ~Guard() { innermost_ = saved; }
+  } guard{restore};
+
+  auto accumulate = [&](std::uint32_t slot, Variable gradient) {
+    Variable& sum = s.gradients[slot];
+    if (!sum.defined())
+      sum = std::move(gradient);
+    else if (!options.create_graph && sum.value_.sole_owner() && sum.value_.is_contiguous())
+      add_in_place(sum.value_, gradient.value());
+    else
+      sum = sum + gradient;
+  };
+  for (std::size_t k = 0; k < from.size(); ++k) accumulate(from[k].slot_, std::move(seeds[k]));
+
+  std::vector<Variable> incoming;
+  for (std::size_t i = node_count; i-- > 0;) {
+    const Store::Node node = s.nodes[i];  // a copy: with create_graph the vector grows meanwhile
+    if (node.first_output > top || node.run == nullptr) continue;
+    incoming.clear();
+    bool any = false;
+    for (std::uint32_t o = 0; o < node.outputs; ++o) {
+      const std::uint32_t slot = node.first_output + o;
+      if (slot > top) {
+        incoming.emplace_back();
+        continue;
+      }
+      const bool stays = !is_target.empty() && is_target[slot];
+      incoming.push_back(stays ? s.gradients[slot] : std::exchange(s.gradients[slot], {}));
+      any = any || (incoming.back().defined() && s.needed[slot]);
+    }
+    if (!any) continue;
+    s.wants.assign(node.inputs, 0);
+    bool wanted = false;
+    for (std::uint32_t k = 0; k < node.inputs; ++k) {
+      const std::uint32_t in = s.inputs[node.first_input + k];
+      if (in != constant && s.needed[in]) s.wants[k] = wanted = true;
+    }
+    if (wanted) {
+      if (s.results.size() < node.inputs) s.results.resize(node.inputs);
+      const std::span<Variable> results(s.results.data(), node.inputs);
+      try {
+        node.run(node.closure, incoming, Wants(s.wants), results);
+      } catch (const SavedChanged& changed) {
+        fail<GradError>("[", node.op, "] a tensor of shape ", changed.shape,
+                        " saved for its backward was since changed in place by [", changed.writer,
+                        "]. Hint: run backward before the change, or change a clone()");
+      }
+      incoming.clear();  // gives its storage back before the sums, which may then reuse it
+      for (std::uint32_t k = 0; k < node.inputs; ++k) {
+        Variable gradient = std::exchange(s.results[k], {});
+        if (s.wants[k] && gradient.defined()) accumulate(s.inputs[node.first_input + k], std::move(gradient));
+      }
+    }
+    if (!keep) {
+      s.nodes[i].closure = nullptr;
+      node.destroy(node.closure);
+    }
+  }
+}
+
+namespace {
+void check_scalar(const char* who, const Variable& v) {
+  if (v.size() != 1)
+    fail<ShapeError>("[", who, "] needs a value with one element, got shape ", v.shape(), ". Hint: sum() or mean() it");
+}
+}  // namespace
+
+void Tape::backward(const Variable& loss, BackwardOptions options) {
+  check_scalar("backward", loss);
+  run({&loss, 1}, {Variable(Tensor::ones(loss.shape(), loss.dtype()))}, options, {});
+  const ParameterState* unlisted = nullptr;
+  const ParameterState* listed = nullptr;
+  Store& s = *store_;
+  for (const Store::Leaf& leaf : s.leaves) {
+    if (leaf.slot >= s.gradients.size() || !s.gradients[leaf.slot].defined()) continue;
+    (leaf.parameter->listed() ? listed : unlisted) = leaf.parameter.get();
+  }
+  if (unlisted && listed) {
+    const Shape shape = unlisted->value().shape();
+    s.gradients.clear();
+    fail<GradError>("[backward] a parameter of shape ", shape,
+                    " received a gradient, but no module lists it, while others in the same backward are listed. "
+                    "Hint: add it to members(); if a module was copied, use the original by reference");
+  }
+  for (const Store::Leaf& leaf : s.leaves) {
+    if (leaf.slot >= s.gradients.size() || !s.gradients[leaf.slot].defined()) continue;
+    Variable gradient = std::exchange(s.gradients[leaf.slot], {});
+    leaf.parameter->accumulate(std::move(gradient.value_));
+  }
+  s.gradients.clear();
+  if (!options.retain && !options.create_graph) {
+    spend();
+    s.free_closures();  // of nodes the loss did not depend on
+  }
+}
+
+std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::span<const Variable> weights,
+                                     std::span<const Variable> inputs, BackwardOptions options) {
+  if (outputs.size() != weights.size())
+    fail<ShapeError>("[gradient] ", outputs.size(), " outputs but ", weights.size(), " weights");
+  for (std::size_t k = 0; k < outputs.size(); ++k)
+    if (!(outputs[k].shape() == weights[k].shape()) || outputs[k].dtype() != weights[k].dtype())
+      fail<ShapeError>("[gradient] the weight of output ", k, " has shape ", weights[k].shape(), " and type ",
+                       weights[k].dtype(), ", the output ", outputs[k].shape(), " and ", outputs[k].dtype());
+  std::vector<std::uint32_t> targets;
+  for (const Variable& v : inputs) {
+    if (checked_slot(v, "gradient") == constant)
+      fail<GradError>("[gradient] an input of shape ", v.shape(), " is not on the tape. Hint: x = tape.watch(tensor)");
+    targets.push_back(v.slot_);
+  }
+  if (targets.empty() || outputs.empty()) return std::vector<Variable>(inputs.size());
+  run(outputs, std::vector<Variable>(weights.begin(), weights.end()), options, targets);
+  Store& s = *store_;
+  std::vector<Variable> result;
+  for (std::uint32_t target : targets)
+    result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
+  s.gradients.clear();
+  if (!options.retain && !options.create_graph) {
+    spend();
+    s.free_closures();
+  }
+  return result;
+}
+
+std::vector<Variable> Tape::gradient(const Variable& output, std::span<const Variable> inputs, BackwardOptions options) {
+  check_scalar("gradient", output);
+  const Variable one(Tensor::ones(output.shape(), output.dtype()));
+  return gradient({&output, 1}, {&one, 1}, inputs, options);
+}
+
+std::vector<Variable> Tape::gradient(const Variable& output, const ParameterList& inputs, BackwardOptions options) {
+  std::vector<Variable> leaves;
+  for (const NamedParameter& named : inputs) leaves.push_back(leaf(named.parameter));
+  return gradient(output, leaves, options);
+}
+
+}  // namespace espalier

@@ -1,0 +1,236 @@
+// Tape: what was computed, in order, so that it can be walked backwards.
+//
+//   Tape tape;                                          // recording starts here, on this thread, and only here
+//   Variable loss = nn::cross_entropy(model(x), y);
+//   tape.backward(loss);                                // fills the parameters' gradients; the tape is spent
+//
+// A flat vector of nodes in creation order; backward is a reverse loop, without recursion. A *slot* is an output: a node
+// has a range of inputs and a range of outputs. Node storage is reused by the thread's next tape.
+#pragma once
+
+#include <array>
+#include <initializer_list>
+#include <memory>
+#include <span>
+#include <string>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "espalier/autograd/variable.h"
+
+namespace espalier {
+
+/// Which inputs of a node want a gradient; a rule should not compute the others.
+class Wants {
+ public:
+  explicit Wants(std::span<const std::uint8_t> flags) noexcept : flags_(flags) {}
+  bool operator[](std::size_t input) const noexcept { return flags_[input] != 0; }
+  std::size_t size() const noexcept { return flags_.size(); }
+
+ private:
+  std::span<const std::uint8_t> flags_;
+};
+
+struct BackwardOptions {
+  bool create_graph = false;  ///< record the backward pass too, so that it can be differentiated; implies retain
+  bool retain = false;        ///< keep saved tensors, so that backward may run again and the tape goes on recording
+};
+
+/// A node, for reading the graph. Inputs are slots, `Tape::constant` for those without a gradient.
+struct RecordedOp {
+  const char* op;
+  std::span<const std::uint32_t> inputs;
+  std::uint32_t first_output;
+  std::uint32_t outputs;
+};
+
+/// Called as each node is recorded: activation statistics, multiply-add counts, graph analysis, profiling hang here, so
+/// that neither modules nor ops know of them. `inputs` and `outputs` are valid during the call.
+class TapeObserver {
+ public:
+  virtual ~TapeObserver() = default;
+  virtual void recorded(const RecordedOp& node, std::span<const Variable* const> inputs,
+                        std::span<const Variable> outputs) = 0;
+};
+
+class Tape {
+ public:
+  /// The slot of an input that is no recorded value.
+  static constexpr std::uint32_t constant = ~std::uint32_t{0};
+
+  Tape();
+  ~Tape();
+  Tape(const Tape&) = delete;
+  Tape& operator=(const Tape&) = delete;
+
+  /// The tape that records on this thread, or null.
+  static Tape* recording() noexcept { return innermost_.recording; }
+  /// True while a tape that is not spent exists on this thread, even under NoTape: this is "training".
+  static bool alive() noexcept { return innermost_.alive != nullptr; }
+
+  /// Adds d loss / d p to the gradient of every parameter p that the loss depends on.
+  /// Without .retain the tape is spent: saved tensors are freed, and it records nothing more.
+  /// Errors: ShapeError unless the loss has one element; GradError if it was not recorded here, the tape is spent, a
+  /// saved tensor was changed in place, or a parameter that no module lists got a gradient where listed ones did too.
+  void backward(const Variable& loss, BackwardOptions options = {});
+  /// d output / d input for each input: undefined where the output does not depend on it. Parameters are left alone.
+  std::vector<Variable> gradient(const Variable& output, std::span<const Variable> inputs, BackwardOptions = {});
+  std::vector<Variable> gradient(const Variable& output, std::initializer_list<Variable> inputs,
+                                 BackwardOptions options = {}) {
+    return gradient(output, std::span<const Variable>(inputs.begin(), inputs.size()), options);
+  }
+  std::vector<Variable> gradient(const Variable& output, const ParameterList& inputs, BackwardOptions = {});
+  /// The same for outputs of any shape: sum over k of <weights[k], d outputs[k] / d input>.
+  std::vector<Variable> gradient(std::span<const Variable> outputs, std::span<const Variable> weights,
+                                 std::span<const Variable> inputs, BackwardOptions = {});
+  /// A leaf that is no parameter, for gradient().
+  Variable watch(Tensor value);
+  /// The leaf of a parameter, made at its first use.
+  Variable leaf(const ParameterRef& parameter);
+
+  /// Calls `observer` for every node recorded from now on, until the tape ends; it must live as long.
+  void observe(TapeObserver& observer);
+  /// Nodes so far.
+  std::size_t size() const noexcept;
+  /// The parameter whose leaf stands in this slot, or null.
+  ParameterRef parameter_of(std::uint32_t slot) const;
+  /// The slot of a value of this tape; Tape::constant if it has none.
+  std::uint32_t slot_of(const Variable& v) const noexcept { return v.tape_ == id_ ? v.slot_ : constant; }
+
+  // --- for ops: see record() below -----------------------------------------------------------------------------------
+  using Run = void (*)(void* closure, std::span<const Variable> gradients, Wants wants, std::span<Variable> out);
+  using Destroy = void (*)(void* closure) noexcept;
+  void* allocate_closure(std::size_t bytes);
+  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure, Run run,
+            Destroy destroy);
+
+ private:
+  friend class Saved;
+  friend class NoTape;
+  struct Store;
+  struct Innermost {
+    Tape* recording;
+    Tape* alive;
+  };
+
+  std::uint32_t checked_slot(const Variable& v, const char* op) const;
+  void run(std::span<const Variable> from, std::vector<Variable> seeds, BackwardOptions options,
+           std::span<const std::uint32_t> targets);
+  void spend() noexcept;
+  void check_not_spent(const char* who) const;
+
+  static thread_local constinit Innermost innermost_;
+  Store* store_;
+  Tape* outer_;            // the next one alive
+  Tape* outer_recording_;  // the one that recorded before: outer_, or null under NoTape
+  std::uint64_t id_;
+  bool spent_ = false;
+};
+
+/// Suspends recording on this thread while in scope. training() of modules is not affected.
+class [[nodiscard]] NoTape {
+ public:
+  NoTape() noexcept : saved_(std::exchange(Tape::innermost_.recording, nullptr)) {}
+  ~NoTape() { Tape::innermost_.recording = saved_; }
+  NoTape(const NoTape&) = delete;
+  NoTape& operator=(const NoTape&) = delete;
+
+ private:
+  Tape* saved_;
+};
+
+/// A tensor kept for the backward rule, with its slot, so that the rule itself can be differentiated, and its version:
+/// if it is changed in place before the rule runs, get() is an error that names both ops.
+class Saved {
+ public:
+  explicit Saved(const Variable& v) : variable_(v), version_(v.value().version()) {}
+  /// Output number `index` of the op that is about to be recorded.
+  static Saved output(const Tensor& y, std::uint32_t index = 0);
+  const Variable& get() const {
+    if (variable_.value().version() != version_) [[unlikely]] refuse();
+    return variable_;
+  }
+  const Tensor& value() const { return get().value(); }
+  const Shape& shape() const noexcept { return variable_.shape(); }
+
+ private:
+  [[noreturn]] void refuse() const;
+  Variable variable_;
+  std::uint32_t version_;
+};
+
+/// True if an op on these must be recorded: a tape records on this thread and at least one of them is not a constant.
+template <class... V>
+bool recording(const V&... inputs) {
+  return Tape::recording() != nullptr && (inputs.recorded() || ...);
+}
+inline bool recording(std::span<const Variable> inputs) {
+  if (Tape::recording() == nullptr) return false;
+  for (const Variable& v : inputs)
+    if (v.recorded()) return true;
+  return false;
+}
+
+namespace detail {
+inline void put(std::span<Variable> out, Variable gradient) { out[0] = std::move(gradient); }
+template <class Range>
+void put(std::span<Variable> out, Range&& gradients) {
+  std::size_t k = 0;
+  for (Variable& gradient : gradients) out[k++] = std::move(gradient);
+}
+
+template <class Rule>
+void record_outputs(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, Rule&& rule) {
+  using R = std::decay_t<Rule>;
+  static_assert(alignof(R) <= 16);
+  Tape& tape = *Tape::recording();
+  void* closure = new (tape.allocate_closure(sizeof(R))) R(std::forward<Rule>(rule));
+  tape.push(
+      op, outputs, inputs, closure,
+      [](void* c, std::span<const Variable> g, Wants wants, std::span<Variable> out) {
+        const R& backward = *static_cast<const R*>(c);
+        if constexpr (std::is_invocable_v<const R&, const Variable&, Wants>)
+          put(out, backward(g[0], wants));
+        else
+          put(out, backward(g, wants));
+      },
+      [](void* c) noexcept { static_cast<R*>(c)->~R(); });
+}
+}  // namespace detail
+
+/// Records y = op(inputs). `rule(g, wants)` returns the gradients of the inputs, in order: a Variable, an array or a
+/// vector of them, undefined where none is wanted. g = d loss / d y. Call it only if recording(inputs...).
+template <class Rule>
+Variable record(const char* op, Tensor y, std::initializer_list<const Variable*> inputs, Rule&& rule) {
+  Variable output(std::move(y));
+  detail::record_outputs(op, {&output, 1}, {inputs.begin(), inputs.size()}, std::forward<Rule>(rule));
+  return output;
+}
+/// The same for any number of inputs.
+template <class Rule>
+Variable record(const char* op, Tensor y, std::span<const Variable> inputs, Rule&& rule) {
+  Variable output(std::move(y));
+  std::vector<const Variable*> pointers;
+  for (const Variable& v : inputs) pointers.push_back(&v);
+  detail::record_outputs(op, {&output, 1}, pointers, std::forward<Rule>(rule));
+  return output;
+}
+/// An op with several outputs: `rule(gs, wants)` gets a span with the gradient of each, undefined where none came.
+template <class Rule>
+std::vector<Variable> record(const char* op, std::vector<Tensor> ys, std::initializer_list<const Variable*> inputs,
+                             Rule&& rule) {
+  std::vector<Variable> outputs(std::make_move_iterator(ys.begin()), std::make_move_iterator(ys.end()));
+  detail::record_outputs(op, outputs, {inputs.begin(), inputs.size()}, std::forward<Rule>(rule));
+  return outputs;
+}
+
+/// What a rule with several inputs returns.
+template <class... V>
+std::array<Variable, sizeof...(V)> gradients(V&&... v) {
+  return {Variable(std::forward<V>(v))...};
+}
+/// The gradient of an input that wants none.
+inline Variable no_gradient() { return {}; }
+
+}  // namespace espalier
