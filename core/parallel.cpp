@@ -16,7 +16,7 @@
 #include <thread>
 #include <utility>
 
-#include "espalier/core/parallel_backend.h"
+#include "espalier/core/detail/parallel_backend.h"
 
 namespace espalier {
 

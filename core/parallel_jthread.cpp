@@ -6,7 +6,7 @@
 #include <stop_token>
 #include <thread>
 
-#include "espalier/core/parallel_backend.h"
+#include "espalier/core/detail/parallel_backend.h"
 
 namespace espalier::detail {
 

@@ -7,7 +7,7 @@
 #include <mutex>
 #include <vector>
 
-#include "espalier/core/parallel_backend.h"
+#include "espalier/core/detail/parallel_backend.h"
 
 namespace espalier::detail {
 
