@@ -78,10 +78,7 @@ void append(std::string& text, T part) {
   text += part ? "true" : "false";
 }
 template <std::integral T>
-  requires(!std::same_as<T, bool>)
-void append(std::string& text, T part) {
-  text += std::to_string(part);
-}
+requires(!std::same_as<T, bool>) void append(std::string& text, T part) { text += std::to_string(part); }
 
 /// The parts, joined.
 template <class... Parts>
