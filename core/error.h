@@ -72,16 +72,13 @@ class [[nodiscard]] Label {
 
 /// Parts an error text may be made of. A type of its own joins by declaring append(std::string&, const T&) beside it.
 inline void append(std::string& text, std::string_view part) { text += part; }
-template <std::same_as<bool> T>  // a template, lest a string literal turn into a bool
+void append(std::string& text, double part);  ///< shortest form that reads back to the same number
+template <std::same_as<bool> T>  // a template, for a string literal would rather be a bool than a string_view
 void append(std::string& text, T part) {
   text += part ? "true" : "false";
 }
-void append(std::string& text, double part);  ///< shortest form that reads back to the same number
 template <std::integral T>
-  requires(!std::same_as<T, bool>)
-void append(std::string& text, T part) {
-  text += std::to_string(part);
-}
+requires(!std::same_as<T, bool>) void append(std::string& text, T part) { text += std::to_string(part); }
 
 /// The parts, joined.
 template <class... Parts>

@@ -1,0 +1,104 @@
+# The programs around the library: tests, examples, benchmarks.  Each is configured once its sources exist.
+#
+#   tests/<folder>/*_test.cpp       <folder>_test, its cases discovered by ctest; *_slow_test.cpp: <folder>_slow_test, label slow
+#   tests/<folder>/other .cpp       linked into both
+#   tests/golden/                   espalier-golden
+#   examples/<name>.cpp             <name>; so is examples/<name>/ with a main.cpp
+#   bench/*_bench.cpp               one Google Benchmark program each; the other .cpp files: espalier-bench
+#
+# A file shared within one of these trees is included by its path from the top: `#include "tests/autograd/op_table.h"`.
+
+function(espalier_program_settings target)
+  target_link_libraries(${target} PRIVATE espalier::espalier)
+  target_include_directories(${target} PRIVATE ${PROJECT_SOURCE_DIR})
+  target_compile_definitions(${target} PRIVATE ESPALIER_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
+  set_target_properties(${target} PROPERTIES CXX_EXTENSIONS OFF)
+  espalier_warnings(${target})
+endfunction()
+
+function(espalier_program name)
+  add_executable(${name} ${ARGN})
+  espalier_program_settings(${name})
+  target_link_libraries(${name} PRIVATE CLI11::CLI11 nlohmann_json::nlohmann_json)
+endfunction()
+
+function(espalier_test name label)
+  add_executable(${name} ${ARGN})
+  espalier_program_settings(${name})
+  target_link_libraries(${name} PRIVATE GTest::gtest_main rapidcheck)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 LABELS ${label})
+endfunction()
+
+if(ESPALIER_BUILD_EXAMPLES)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*.cpp)
+  foreach(source IN LISTS sources)
+    cmake_path(GET source STEM name)
+    espalier_program(${name} ${source})
+  endforeach()
+  file(GLOB mains CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/*/main.cpp)
+  list(FILTER mains EXCLUDE REGEX "/examples/external/")
+  foreach(main IN LISTS mains)
+    cmake_path(GET main PARENT_PATH folder)
+    cmake_path(GET folder FILENAME name)
+    file(GLOB sources CONFIGURE_DEPENDS ${folder}/*.cpp)
+    espalier_program(${name} ${sources})
+  endforeach()
+endif()
+
+if(ESPALIER_BUILD_BENCHMARKS)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.cpp)
+  set(micro ${sources})
+  list(FILTER micro INCLUDE REGEX "_bench\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_bench\\.cpp$")
+  if(sources)
+    espalier_program(espalier-bench ${sources})
+  endif()
+  foreach(source IN LISTS micro)
+    cmake_path(GET source STEM name)
+    espalier_program(${name} ${source})
+    target_link_libraries(${name} PRIVATE benchmark::benchmark benchmark::benchmark_main)
+  endforeach()
+endif()
+
+if(NOT ESPALIER_BUILD_TESTS)
+  return()
+endif()
+enable_testing()
+include(GoogleTest)
+
+file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/golden/*.cpp)
+list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+if(sources)
+  espalier_program(espalier-golden ${sources})
+  if(EXISTS ${PROJECT_SOURCE_DIR}/tests/golden/cases)
+    add_test(NAME golden COMMAND espalier-golden ${PROJECT_SOURCE_DIR}/tests/golden/cases)
+    set_tests_properties(golden PROPERTIES TIMEOUT 900 LABELS golden)
+  endif()
+endif()
+
+file(GLOB folders CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/tests/*)
+foreach(folder IN LISTS folders)
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/${folder}/*.cpp)
+  set(fast ${sources})
+  list(FILTER fast INCLUDE REGEX "_test\\.cpp$")
+  set(slow ${fast})
+  list(FILTER slow INCLUDE REGEX "_slow_test\\.cpp$")
+  list(FILTER fast EXCLUDE REGEX "_slow_test\\.cpp$")
+  set(helpers ${sources})
+  list(FILTER helpers EXCLUDE REGEX "_test\\.cpp$|/tests/golden/main\\.cpp$")
+  if(fast)
+    espalier_test(${folder}_test ${folder} ${fast} ${helpers})
+  endif()
+  if(slow)
+    espalier_test(${folder}_slow_test slow ${slow} ${helpers})
+  endif()
+endforeach()
+
+# Every public header compiles alone, with the include roots of its own module only.
+add_test(NAME headers_stand_alone
+  COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target all_verify_interface_header_sets --parallel 2)
+set_tests_properties(headers_stand_alone PROPERTIES TIMEOUT 1200 LABELS build RESOURCE_LOCK build_tree)
+
+add_test(NAME lint COMMAND bash ${PROJECT_SOURCE_DIR}/tests/lint/lint.sh)
+set_tests_properties(lint PROPERTIES TIMEOUT 120 LABELS lint)
