@@ -1,0 +1,110 @@
+// Module: a value that holds parameters and lists its members once.
+//
+//   class Mlp final : public nn::Module {
+//    public:
+//     explicit Mlp(Rng& rng) : in_(rng, 64, 32), out_(rng, 32, 10) {}
+//     Variable operator()(const Variable& x) const { return out_(relu(in_(x))); }
+//     void members(nn::Visitor& v) override { v("in", in_)("out", out_); }
+//
+//    private:
+//     nn::Linear in_, out_;
+//   };
+//
+// From the one line of members come names ("in.weight"), saving, selecting, printing and train/eval. A module that owns
+// layers is copied and moved like any value: see Parameter for what copying means.
+#pragma once
+
+#include <array>
+#include <concepts>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <type_traits>
+#include <vector>
+
+#include "espalier/autograd/buffer.h"
+#include "espalier/autograd/parameter.h"
+#include "espalier/autograd/tape.h"
+
+namespace espalier::nn {
+
+class Module;
+
+/// What a module lists its members to; chainable. Undefined parameters and buffers, and empty optionals, are passed over.
+class Visitor {
+ public:
+  virtual ~Visitor() = default;
+  Visitor& operator()(std::string_view name, Parameter& parameter);
+  Visitor& operator()(std::string_view name, Buffer& buffer);
+  Visitor& operator()(std::string_view name, Module& module);
+  template <class M>
+  Visitor& operator()(std::string_view name, std::vector<M>& list) {
+    static_assert(std::is_nothrow_move_constructible_v<M>,
+                  "a growing vector would copy this type, and copies are new parameters");
+    return each(name, list.begin(), list.end());
+  }
+  template <class M, std::size_t N>
+  Visitor& operator()(std::string_view name, std::array<M, N>& list) {
+    return each(name, list.begin(), list.end());
+  }
+  template <class M>
+  Visitor& operator()(std::string_view name, std::optional<M>& member) {
+    return member ? (*this)(name, *member) : *this;
+  }
+
+ protected:
+  /// Called with full names, in the order listed; a module before its members.
+  virtual void on_parameter(const std::string& /*name*/, Parameter&) {}
+  virtual void on_buffer(const std::string& /*name*/, Buffer&) {}
+  virtual void on_module(const std::string& /*name*/, Module&) {}
+
+ private:
+  template <class It>
+  Visitor& each(std::string_view name, It begin, It end) {
+    for (It it = begin; it != end; ++it) (*this)(std::string(name) + "." + std::to_string(it - begin), *it);
+    return *this;
+  }
+  std::string path_;
+};
+
+/// A second name of a tied parameter.
+struct Alias {
+  std::string name, of;
+};
+
+class Module {
+ public:
+  virtual ~Module() = default;
+  /// Lists every Parameter, Buffer and Module that this one holds. A parameter listed a second time, under another
+  /// name, is tied: the second name is an alias, the parameter counts once.
+  virtual void members(Visitor& v) = 0;
+
+  /// Every parameter, once, under its first full name. Errors: ConfigError if two members share a name.
+  ParameterList parameters() const;
+  BufferList buffers() const;
+  std::vector<Alias> aliases() const;
+  /// Number of learned values.
+  Index parameter_count() const;
+
+  /// Forces training or evaluation for this module and all below it.
+  void train() { set_mode(Mode::train); }
+  void eval() { set_mode(Mode::eval); }
+  /// Back to the default: training while a Tape is alive on this thread, evaluation otherwise.
+  void follow_tape() { set_mode(Mode::follow_tape); }
+  /// Layers that behave differently in training ask this.
+  bool training() const noexcept { return mode_ == Mode::follow_tape ? Tape::alive() : mode_ == Mode::train; }
+
+ protected:  // no slicing through a Module&
+  Module() = default;
+  Module(const Module&) = default;
+  Module(Module&&) noexcept = default;
+  Module& operator=(const Module&) = default;
+  Module& operator=(Module&&) noexcept = default;
+
+ private:
+  enum class Mode : std::uint8_t { follow_tape, train, eval };
+  void set_mode(Mode mode);
+  Mode mode_ = Mode::follow_tape;
+};
+
+}  // namespace espalier::nn
