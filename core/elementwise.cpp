@@ -1,0 +1,114 @@
+#include "espalier/core/elementwise.h"
+
+#include <algorithm>
+
+#include "espalier/core/kernels/elementwise.h"
+
+namespace espalier {
+namespace {
+
+/// Elements a thread takes at a time: enough work to be worth handing over.
+Index grain_of(Index cost) { return std::max<Index>(1024, (Index{1} << 15) / cost / 64 * 64); }
+
+/// Contiguous, so that rows of any broadcast have stride 1 or 0; strided inputs with such rows pass as they are.
+Tensor with_plain_rows(const Tensor& x) { return x.rank() == 0 || x.strides()[-1] <= 1 ? x : x.contiguous(); }
+
+/// Calls kernel on the rows of a and b broadcast into y, which is strided too.
+template <class T>
+void zip_rows(const kernels::BinaryVariants<T>& kernel, Index grain, const T* a, const Dims& a_strides, const T* b,
+              const Dims& b_strides, T* y, const Dims& y_strides, const Shape& shape, T p, T q) {
+  const RowWalk<3> walk(shape, {&a_strides, &b_strides, &y_strides});
+  const Index n = walk.row_length(), sa = walk.inner_stride(0), sb = walk.inner_stride(1), sy = walk.inner_stride(2);
+  const bool plain = sa <= 1 && sb <= 1 && sy == 1;
+  if (walk.rows() == 1 && plain) {  // one long row: cut it
+    parallel_for(n, grain, [&](Index begin, Index end) {
+      if (sa == 1 && sb == 1)
+        kernel.vv(a + begin, b + begin, y + begin, end - begin, p, q);
+      else if (sa == 1)
+        kernel.vs(a + begin, b, y + begin, end - begin, p, q);
+      else if (sb == 1)
+        kernel.sv(a, b + begin, y + begin, end - begin, p, q);
+      else {
+        kernel.vv(a, b, y + begin, 1, p, q);
+        std::fill(y + begin + 1, y + end, y[begin]);
+      }
+    });
+    return;
+  }
+  parallel_for(walk.rows(), std::max<Index>(1, grain / std::max<Index>(1, n)), [&](Index begin, Index end) {
+    walk.run(begin, end, [&](const std::array<Index, 3>& at) {
+      const T *left = a + at[0], *right = b + at[1];
+      T* out = y + at[2];
+      if (!plain) {
+        for (Index i = 0; i < n; ++i) kernel.vv(left + i * sa, right + i * sb, out + i * sy, 1, p, q);
+      } else if (sa == 1 && sb == 1) {
+        kernel.vv(left, right, out, n, p, q);
+      } else if (sa == 1) {
+        kernel.vs(left, right, out, n, p, q);
+      } else if (sb == 1) {
+        kernel.sv(left, right, out, n, p, q);
+      } else {
+        kernel.vv(left, right, out, 1, p, q);
+        std::fill_n(out + 1, n - 1, *out);
+      }
+    });
+  });
+}
+
+}  // namespace
+
+void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
+  if (a.dtype() != b.dtype()) [[unlikely]]
+    fail<DTypeError>("[", op, "] element types differ: ", a.dtype(), " and ", b.dtype(), ", of shapes ", a.shape(), " and ",
+                     b.shape(), ". Hint: .to(DType::", a.dtype(), ")");
+}
+
+Tensor map(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, double p, double q) {
+  const Tensor in = x.contiguous();
+  Tensor y = Tensor::empty(x.shape(), x.dtype());
+  dispatch_floating(op, x.dtype(), [&]<class T>() {
+    const T* source = in.data<T>();
+    T* target = y.write<T>(op);
+    const auto run = kernel.get<T>();
+    parallel_for(y.size(), grain_of(kernel.cost), [&](Index begin, Index end) {
+      run(source + begin, target + begin, end - begin, static_cast<T>(p), static_cast<T>(q));
+    });
+  });
+  return y;
+}
+
+Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a, const Tensor& b, double p, double q) {
+  check_same_dtype(op, a, b);
+  const bool same = a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous();
+  Tensor y = Tensor::empty(same ? a.shape() : broadcast_shapes(op, a.shape(), b.shape()), a.dtype());
+  dispatch_floating(op, a.dtype(), [&]<class T>() {
+    const auto& variants = kernel.get<T>();
+    const Index grain = grain_of(kernel.cost);
+    T* target = y.write<T>(op);
+    if (same) {
+      const T *left = a.data<T>(), *right = b.data<T>();
+      parallel_for(y.size(), grain, [&](Index begin, Index end) {
+        variants.vv(left + begin, right + begin, target + begin, end - begin, static_cast<T>(p), static_cast<T>(q));
+      });
+      return;
+    }
+    const Tensor left = with_plain_rows(a).broadcast_to(y.shape()), right = with_plain_rows(b).broadcast_to(y.shape());
+    zip_rows(variants, grain, left.data<T>(), left.strides(), right.data<T>(), right.strides(), target, y.strides(),
+             y.shape(), static_cast<T>(p), static_cast<T>(q));
+  });
+  return y;
+}
+
+void add_in_place(Tensor& into, const Tensor& x) {
+  check_same_dtype("add_in_place", into, x);
+  if (!(into.shape() == x.shape())) fail<ShapeError>("[add_in_place] shapes differ: ", into.shape(), " and ", x.shape());
+  dispatch_floating("add_in_place", into.dtype(), [&]<class T>() {
+    const auto& kernel = kernels::binary().add;
+    const T* from = x.data<T>();
+    T* target = into.write<T>("add_in_place");
+    zip_rows(kernel.get<T>(), grain_of(kernel.cost), target, into.strides(), from, x.strides(), target, into.strides(),
+             into.shape(), T(0), T(0));
+  });
+}
+
+}  // namespace espalier
