@@ -54,7 +54,8 @@ function(espalier_module name)
       INSTALL_RPATH $ORIGIN)  # RUNPATH is not transitive: each library finds its neighbours
     espalier_warnings(${target})
     # No value changes: errno and the trap flags are not looked at, NaN and infinity are.  Never -ffast-math.
-    target_compile_options(${target} PRIVATE -fno-math-errno -fno-trapping-math)
+    # Nor does the compiler fuse a multiply with an add where it likes: the same loop would round differently in its tail.
+    target_compile_options(${target} PRIVATE -fno-math-errno -fno-trapping-math -ffp-contract=off)
     target_include_directories(${target} PRIVATE ${root})
     target_link_libraries(${target} PRIVATE ${arg_PRIVATE_LIBS})
   else()

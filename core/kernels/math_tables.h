@@ -1,0 +1,98 @@
+// Constants of the vector functions in math-inl.h, for each computing type.
+//
+// Polynomials are near-minimax fits, lowest power first; the comment gives the largest error of the fit. Those of the
+// logarithm are from fdlibm (Sun Microsystems 1993, e_log.c) and its single-precision version.
+#pragma once
+
+namespace espalier::kernels {
+
+template <class T>
+struct MathTables;
+
+template <>
+struct MathTables<float> {
+  static constexpr int mantissa_bits = 23;
+  static constexpr float exponent_bias = 127.0f;
+  static constexpr float rounder = 12582912.0f;  // 1.5 * 2^23: adding it leaves the nearest integer in the low bits
+  static constexpr float smallest_normal = 1.17549435e-38f;
+
+  static constexpr float exp_lowest = -104.0f, exp_highest = 89.0f;  // beyond them 0 and infinity
+  static constexpr float expm1_lowest = -20.0f, tanh_highest = 10.0f;
+  static constexpr float exp_ln2_high = 0.693359375f, exp_ln2_low = -2.12194440e-4f;  // n * high is exact
+  /// (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2: 1.5e-9.
+  static constexpr float exp_rest[] = {5.000000000e-01f, 1.666666716e-01f, 4.166645557e-02f,
+                                       8.333310485e-03f, 1.393454149e-03f, 1.989198063e-04f};
+
+  static constexpr float log_ln2_high = 6.9313812256e-01f, log_ln2_low = 9.0580006145e-06f;
+  static constexpr float log_series[] = {6.6666662693e-01f, 4.0000972152e-01f, 2.8498786688e-01f, 2.4279078841e-01f};
+  static constexpr float log10_2_high = 3.007812500e-01f, log10_2_low = 2.487456640e-04f;
+
+  static constexpr float circle_limit = 8000.0f;  // sin and cos of anything larger go through std::
+  static constexpr float half_pi[] = {1.570312500e+00f, 4.837512970e-04f, 7.549533620e-08f, 2.563344068e-12f};
+  /// (sin(r)/r - 1) / r^2 for |r| <= pi/4, in r^2: 3e-11.
+  static constexpr float sin_rest[] = {-1.666666716e-01f, 8.333331905e-03f, -1.984003902e-04f, 2.724378191e-06f};
+  /// (cos(r) - 1 + r^2/2) / r^4, in r^2: 2e-9.
+  static constexpr float cos_rest[] = {4.166666418e-02f, -1.388827921e-03f, 2.454287096e-05f};
+
+  /// erf(x)/x - 1 for |x| <= 1, in x^2: 1.2e-9.
+  static constexpr float erf_rest[] = {1.283791661e-01f, -3.761262596e-01f, 1.128359437e-01f, -2.685421146e-02f,
+                                       5.189087242e-03f, -8.016864303e-04f, 7.875874871e-05f};
+  static constexpr float erfc_highest = 10.5f;  // erfc is 0 beyond
+  /// (1 + 2 z) exp(z^2) erfc(z) in (z - 3)/(z + 3): 3.8e-9.
+  static constexpr float erfcx[] = {1.253008008e+00f,  -1.356211454e-01f, -4.756231979e-02f, 1.296467185e-01f,
+                                    -1.192719191e-01f, 6.829302758e-02f,  -2.379466407e-02f, 2.576856408e-03f,
+                                    2.001771238e-03f,  -7.881207275e-04f, -2.735960006e-04f};
+};
+
+template <>
+struct MathTables<double> {
+  static constexpr int mantissa_bits = 52;
+  static constexpr double exponent_bias = 1023.0;
+  static constexpr double rounder = 6755399441055744.0;  // 1.5 * 2^52
+  static constexpr double smallest_normal = 2.2250738585072014e-308;
+
+  static constexpr double exp_lowest = -746.0, exp_highest = 710.0;
+  static constexpr double expm1_lowest = -40.0, tanh_highest = 20.0;
+  static constexpr double exp_ln2_high = 6.93147180369123816490e-01, exp_ln2_low = 1.90821492927058770002e-10;
+  /// 1.6e-18.
+  static constexpr double exp_rest[] = {5.00000000000000000e-01, 1.66666666666666713e-01, 4.16666666666666713e-02,
+                                        8.33333333332554431e-03, 1.38888888888833275e-03, 1.98412698768643558e-04,
+                                        2.48015873270071872e-05, 2.75572528335169111e-06, 2.75572718102198004e-07,
+                                        2.51062747335732955e-08, 2.09154422977801163e-09};
+
+  static constexpr double log_ln2_high = 6.93147180369123816490e-01, log_ln2_low = 1.90821492927058770002e-10;
+  static constexpr double log_series[] = {6.666666666666735130e-01, 3.999999999940941908e-01, 2.857142874366239149e-01,
+                                          2.222219843214978396e-01, 1.818357216161805012e-01, 1.531383769920937332e-01,
+                                          1.479819860511658591e-01};
+  static constexpr double log10_2_high = 3.01029995663157023955e-01, log10_2_low = 8.24171258602357198e-13;
+
+  static constexpr double circle_limit = 1e6;
+  static constexpr double half_pi[] = {1.57079632673412561e+00, 6.07710050630396598e-11, 2.02226624871116646e-21,
+                                       8.47842766036889957e-32};
+  /// 1.3e-20.
+  static constexpr double sin_rest[] = {-1.66666666666666657e-01, 8.33333333333333148e-03,  -1.98412698412645666e-04,
+                                        2.75573192189547624e-06,  -2.50521061002559899e-08, 1.60585108753191948e-10,
+                                        -7.58548648523593842e-13};
+  /// 7.4e-22.
+  static constexpr double cos_rest[] = {4.16666666666666644e-02,  -1.38888888888888873e-03, 2.48015873015843674e-05,
+                                        -2.75573192211891020e-07, 2.08767557175844028e-09,  -1.14704493544667732e-11,
+                                        4.74519880720287603e-14};
+
+  /// 2.2e-21.
+  static constexpr double erf_rest[] = {1.28379167095512586e-01,  -3.76126389031837538e-01, 1.12837916709551206e-01,
+                                        -2.68661706451298402e-02, 5.22397762542329853e-03,  -8.54832702193482970e-04,
+                                        1.20553329028887357e-04,  -1.49256475675193321e-05, 1.64620454414684182e-06,
+                                        -1.63646421581676160e-07, 1.47924012094048135e-08,  -1.21645600572834498e-09,
+                                        8.70904512905310619e-11,  -4.23094582429533771e-12};
+  static constexpr double erfc_highest = 27.5;
+  /// 8.5e-18.
+  static constexpr double erfcx[] = {
+      1.25300805826972961e+00,  -1.35621106124581114e-01, -4.75622943534530079e-02, 1.29645158702751645e-01,
+      -1.19273663415170803e-01, 6.83080273443582853e-02,  -2.37705149219102317e-02, 2.52939180864499664e-03,
+      1.88869039815630474e-03,  -7.79832191877173923e-04, -1.05160064631472554e-04, 1.25098825155159804e-04,
+      4.95057254384721814e-06,  -2.00983545260916703e-05, -7.34250384409708159e-07, 3.46635148538274841e-06,
+      3.60882898765202223e-07,  -6.05864842598962238e-07, -1.44409493047957412e-07, 8.98662236222503551e-08,
+      4.13716100673342319e-08,  -5.73286928786273633e-09, -6.54480963716271912e-09, -1.09483681277940748e-09};
+};
+
+}  // namespace espalier::kernels
