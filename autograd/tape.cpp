@@ -161,12 +161,12 @@ std::uint32_t Tape::checked_slot(const Variable& v, const char* op) const {
 }
 
 void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-                Run run, Destroy destroy) {
+                Run rule, Destroy destroy) {
   Store& s = *store_;
   const auto first = static_cast<std::uint32_t>(s.inputs.size());
   try {
     for (const Variable* v : inputs) s.inputs.push_back(checked_slot(*v, op));
-    s.nodes.push_back({op, run, destroy, closure, first, static_cast<std::uint32_t>(inputs.size()), s.slots,
+    s.nodes.push_back({op, rule, destroy, closure, first, static_cast<std::uint32_t>(inputs.size()), s.slots,
                        static_cast<std::uint32_t>(outputs.size())});
   } catch (...) {
     s.inputs.resize(first);

@@ -102,7 +102,7 @@ class Tape {
   using Run = void (*)(void* closure, std::span<const Variable> gradients, Wants wants, std::span<Variable> out);
   using Destroy = void (*)(void* closure) noexcept;
   void* allocate_closure(std::size_t bytes);
-  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure, Run run,
+  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure, Run rule,
             Destroy destroy);
 
  private:

@@ -40,13 +40,14 @@ Tensor map_with(const char* op, const Tensor& x, F f) {
   return y;
 }
 
-/// y = f(a, b) with broadcasting and a function of your own, which returns Out, or the type of its arguments.
+/// y = f(a, b) with broadcasting and a function of your own. Without Out: f32 and f64, and f returns the type of its
+/// arguments. With Out (bool for a comparison): any element type, and y holds Out.
 template <class Out = void, class F>
 Tensor zip_with(const char* op, const Tensor& a, const Tensor& b, F f) {
   check_same_dtype(op, a, b);
   const Shape shape = broadcast_shapes(op, a.shape(), b.shape());
   const Tensor left = a.broadcast_to(shape).contiguous(), right = b.broadcast_to(shape).contiguous();
-  return dispatch(a.dtype(), [&]<class T>() {
+  auto loop = [&]<class T>() {
     using Result = std::conditional_t<std::is_void_v<Out>, T, Out>;
     Tensor y = Tensor::empty(shape, dtype_of<Result>);
     const T *p = left.data<T>(), *q = right.data<T>();
@@ -55,7 +56,11 @@ Tensor zip_with(const char* op, const Tensor& a, const Tensor& b, F f) {
       for (Index i = begin; i < end; ++i) target[i] = static_cast<Result>(f(p[i], q[i]));
     });
     return y;
-  });
+  };
+  if constexpr (std::is_void_v<Out>)
+    return dispatch_floating(op, a.dtype(), loop);
+  else
+    return dispatch(a.dtype(), loop);
 }
 
 }  // namespace espalier

@@ -6,9 +6,8 @@
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/detail/rows.h"
 #include "espalier/core/elementwise.h"
-#include "espalier/core/kernels/elementwise.h"
-#include "espalier/core/kernels/reduce.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
@@ -32,7 +31,7 @@ Tensor cross_entropy_gradient(const Tensor& g, const Tensor& logits, const Tenso
     T* out = dx.write<T>("softmax_cross_entropy");
     parallel_for(rows, rows_per_chunk, [&](Index begin, Index end) {
       for (Index r = begin; r < end; ++r)
-        kernels::cross_entropy_row_gradient(x + r * classes, classes, label[r], w[r], out + r * classes);
+        rows::cross_entropy_gradient(x + r * classes, classes, label[r], w[r], out + r * classes);
     });
   });
   return dx;
@@ -58,7 +57,7 @@ Variable softmax_cross_entropy(const Variable& logits, const Tensor& labels) {
     const T* x = dense.data<T>();
     T* out = y.write<T>("softmax_cross_entropy");
     parallel_for(rows, rows_per_chunk, [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) out[r] = kernels::cross_entropy_row(x + r * classes, classes, label[r]);
+      for (Index r = begin; r < end; ++r) out[r] = rows::cross_entropy(x + r * classes, classes, label[r]);
     });
   });
   if (!recording(logits)) return y;
