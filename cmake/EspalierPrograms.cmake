@@ -61,6 +61,13 @@ if(ESPALIER_BUILD_BENCHMARKS)
   endforeach()
 endif()
 
+find_package(Doxygen QUIET)
+if(Doxygen_FOUND)
+  configure_file(${PROJECT_SOURCE_DIR}/docs/Doxyfile.in ${PROJECT_BINARY_DIR}/Doxyfile @ONLY)
+  add_custom_target(docs COMMAND Doxygen::doxygen ${PROJECT_BINARY_DIR}/Doxyfile WORKING_DIRECTORY ${PROJECT_SOURCE_DIR}
+    VERBATIM)
+endif()
+
 if(NOT ESPALIER_BUILD_TESTS)
   return()
 endif()
@@ -99,6 +106,24 @@ endforeach()
 add_test(NAME headers_stand_alone
   COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target all_verify_interface_header_sets --parallel 2)
 set_tests_properties(headers_stand_alone PROPERTIES TIMEOUT 1200 LABELS build RESOURCE_LOCK build_tree)
+
+# The installed package, as a user meets it; the slow test builds Espalier anew as shared libraries.
+set(package_arguments -DSOURCE=${PROJECT_SOURCE_DIR} -DCOMPILER=${CMAKE_CXX_COMPILER} -DGENERATOR=${CMAKE_GENERATOR}
+  -DCONFIG=${CMAKE_BUILD_TYPE} "-DFLAGS=${CMAKE_CXX_FLAGS}")
+set(package ${PROJECT_SOURCE_DIR}/tests/package)
+if(ESPALIER_INSTALL)
+  add_test(NAME package_installed COMMAND ${CMAKE_COMMAND} ${package_arguments} -DBUILD=${PROJECT_BINARY_DIR}
+    -DWORK=${PROJECT_BINARY_DIR}/package/installed -P ${package}/consume.cmake)
+  set_tests_properties(package_installed PROPERTIES TIMEOUT 600 LABELS build RESOURCE_LOCK build_tree)
+  if(NOT BUILD_SHARED_LIBS)
+    add_test(NAME package_shared COMMAND ${CMAKE_COMMAND} ${package_arguments} -DSHARED=ON
+      -DWORK=${PROJECT_BINARY_DIR}/package/shared -P ${package}/consume.cmake)
+    set_tests_properties(package_shared PROPERTIES TIMEOUT 3600 LABELS slow)
+  endif()
+endif()
+add_test(NAME package_subproject COMMAND ${CMAKE_COMMAND} ${package_arguments}
+  -DWORK=${PROJECT_BINARY_DIR}/package/subproject -P ${package}/subproject.cmake)
+set_tests_properties(package_subproject PROPERTIES TIMEOUT 300 LABELS build)
 
 add_test(NAME lint COMMAND bash ${PROJECT_SOURCE_DIR}/tests/lint/lint.sh)
 set_tests_properties(lint PROPERTIES TIMEOUT 120 LABELS lint)
