@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The house rules that a compiler does not check. Prints each breach as file:line and exits 1.
+#   lint.sh [TOP]: the tree to look at; this one by default
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+cd "${1:-$(dirname "${BASH_SOURCE[0]}")/../..}" || exit 2
 
 # What each module may include, besides itself.
 declare -A may_include=(
