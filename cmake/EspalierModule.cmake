@@ -95,6 +95,7 @@ function(espalier_umbrella)
   target_sources(espalier_all INTERFACE FILE_SET HEADERS BASE_DIRS ${root} FILES ${root}/espalier/espalier.h)
   set_target_properties(espalier_all PROPERTIES EXPORT_NAME espalier VERIFY_INTERFACE_HEADER_SETS ON)
   install(TARGETS espalier_all EXPORT espalierTargets FILE_SET HEADERS)
+  add_custom_target(espalier_libraries DEPENDS ${modules})  # what an installation needs, and no more
 endfunction()
 
 # The package: find_package(espalier CONFIG), and pkg-config espalier.
@@ -107,4 +108,26 @@ function(espalier_install)
   write_basic_package_version_file(${PROJECT_BINARY_DIR}/espalierConfigVersion.cmake COMPATIBILITY SameMinorVersion)
   install(FILES ${PROJECT_BINARY_DIR}/espalierConfig.cmake ${PROJECT_BINARY_DIR}/espalierConfigVersion.cmake
     ${PROJECT_SOURCE_DIR}/cmake/EspalierDependencies.cmake DESTINATION ${where})
+
+  get_property(modules GLOBAL PROPERTY ESPALIER_MODULES)
+  list(REVERSE modules)  # users before what they use, as a linker of static libraries wants it
+  set(ESPALIER_PC_LIBS)
+  foreach(module IN LISTS modules)
+    get_target_property(type espalier_${module} TYPE)
+    if(NOT type STREQUAL "INTERFACE_LIBRARY")
+      string(APPEND ESPALIER_PC_LIBS " -lespalier_${module}")
+    endif()
+  endforeach()
+  if(NOT BUILD_SHARED_LIBS)
+    get_target_property(openblas espalier_openblas IMPORTED_LOCATION)
+    if(ESPALIER_THREADS_BACKEND STREQUAL "tbb")
+      string(APPEND ESPALIER_PC_LIBS " -ltbb")
+    endif()
+    string(APPEND ESPALIER_PC_LIBS " ${openblas} -lhwy -lz -pthread")
+  endif()
+  set(pkgconfig ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
+  cmake_path(RELATIVE_PATH CMAKE_INSTALL_PREFIX BASE_DIRECTORY ${CMAKE_INSTALL_PREFIX}/${pkgconfig}
+    OUTPUT_VARIABLE ESPALIER_PC_PREFIX)
+  configure_file(${PROJECT_SOURCE_DIR}/cmake/espalier.pc.in ${PROJECT_BINARY_DIR}/espalier.pc @ONLY)
+  install(FILES ${PROJECT_BINARY_DIR}/espalier.pc DESTINATION ${pkgconfig})
 endfunction()
