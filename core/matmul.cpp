@@ -118,7 +118,7 @@ Tensor linear(const Tensor& x, const Tensor& weight, const Tensor* bias, bool re
       fail<ShapeError>("[linear] bias ", bias->shape(), " for weight ", weight.shape(), "; it must be [", out, "]");
   }
   Shape shape = x.shape();
-  shape[-1] = out;
+  shape[x.rank() - 1] = out;
   const Tensor plain_bias = bias ? bias->contiguous() : Tensor();
   Index batch = 1;
   for (int axis = 0; axis + 1 < x.rank(); ++axis) batch *= x.shape()[axis];
