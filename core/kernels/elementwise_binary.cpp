@@ -71,17 +71,17 @@ struct GeluTanhBackwardOp {
   HWY_INLINE V operator()(V g, V x, V, V) const {
     x = Near(x);
     const V slope = All<V>(1.59576912160573071176), square = Mul(x, x);
-    const V s = Sigmoid(Mul(Mul(slope, x), MulAdd(square, All<V>(0.044715), All<V>(1))));
+    const auto s = SigmoidAndRest(Mul(Mul(slope, x), MulAdd(square, All<V>(0.044715), All<V>(1))));
     const V inner = Mul(slope, MulAdd(square, All<V>(3 * 0.044715), All<V>(1)));
-    return Mul(g, MulAdd(Mul(Mul(x, inner), s), Sub(All<V>(1), s), s));
+    return Mul(g, MulAdd(Mul(Mul(x, inner), s.value), s.rest, s.value));
   }
 };
 struct SiluBackwardOp {
   template <class V>
   HWY_INLINE V operator()(V g, V x, V, V) const {
     x = Limit(x, All<V>(-1000), All<V>(1000));
-    const V s = Sigmoid(x);
-    return Mul(g, Mul(s, MulAdd(x, Sub(All<V>(1), s), All<V>(1))));
+    const auto s = SigmoidAndRest(x);
+    return Mul(g, Mul(s.value, MulAdd(x, s.rest, All<V>(1))));
   }
 };
 

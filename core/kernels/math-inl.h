@@ -152,6 +152,20 @@ HWY_INLINE V Sigmoid(V x) {
   return Div(IfThenElse(Lt(x, hn::Zero(hn::DFromV<V>())), e, one), Add(one, e));
 }
 
+/// sigmoid(x), and 1 - sigmoid(x) without cancellation.
+template <class V>
+struct SigmoidPair {
+  V value, rest;
+};
+template <class V>
+HWY_INLINE SigmoidPair<V> SigmoidAndRest(V x) {
+  const V one = All<V>(1.0);
+  const V e = Exp(Neg(hn::Abs(x)));
+  const V large = Div(one, Add(one, e)), small = Mul(e, large);
+  const auto below = Lt(x, hn::Zero(hn::DFromV<V>()));
+  return {IfThenElse(below, small, large), IfThenElse(below, large, small)};
+}
+
 /// x = 2^k m, m in [sqrt(1/2), sqrt(2)), and log(m) = f - (half_square - tail).
 template <class V>
 struct LogParts {

@@ -13,6 +13,11 @@
 #include "espalier/core/error.h"
 #include "hwy/highway.h"
 
+/// Behind the parameters of a lambda that is the body of a loop over vectors.
+#ifndef ESPALIER_INLINE_LAMBDA
+#define ESPALIER_INLINE_LAMBDA __attribute__((always_inline))
+#endif
+
 HWY_BEFORE_NAMESPACE();
 namespace espalier::kernels::HWY_NAMESPACE {
 namespace hn = hwy::HWY_NAMESPACE;
@@ -42,12 +47,11 @@ HWY_INLINE void StorePart(Lane<T> v, T* y, Index count) {
   std::copy_n(buffer, count, y);
 }
 
-/// Where a loop over vectors stands: `whole` lanes are there, or only `count` of them. Loads and stores through it, so
-/// that the last elements run through the very same vector code as all others, and therefore get the same bits.
+/// Where a loop over vectors stands: all lanes are there (Whole), or only `count` of them (Part). Loads and stores go
+/// through it, so that the last elements run through the very same vector code as all others, and get the same bits.
 struct Whole {
-  static constexpr bool whole = true;
   template <class T>
-  HWY_INLINE Lane<T> Load(const T* x, T = T(0)) const {
+  HWY_INLINE Lane<T> Load(const T* x) const {
     return hn::LoadU(Tag<T>(), x);
   }
   template <class T>
@@ -56,10 +60,9 @@ struct Whole {
   }
 };
 struct Part {
-  static constexpr bool whole = false;
   template <class T>
-  HWY_INLINE Lane<T> Load(const T* x, T fill = T(0)) const {
-    return LoadPart(x, count, fill);
+  HWY_INLINE Lane<T> Load(const T* x) const {
+    return LoadPart(x, count);
   }
   template <class T>
   HWY_INLINE void Store(Lane<T> v, T* y) const {

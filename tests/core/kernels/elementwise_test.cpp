@@ -273,7 +273,7 @@ std::vector<BinaryCase> binary_cases() {
          const R s = sigmoid(two_root * (x + 0.044715L * x * x * x));
          return g * (s + x * s * (1 - s) * two_root * (1 + 3 * 0.044715L * x * x));
        },
-       24, 0, 0, -6, 6, 40},
+       8, 0, 0, -6, 6, 40},
       {"silu_backward", &K::silu_backward, [](R g, R x, R, R) { return g * sigmoid(x) * (1 + x * (1 - sigmoid(x))); },
        8, 0, 0, -6, 6, 40},
   };

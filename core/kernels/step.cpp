@@ -1,0 +1,368 @@
+#include "espalier/core/kernels/step.h"
+
+#include <bit>
+
+#include "espalier/core/kernels/simd_config.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "espalier/core/kernels/step.cpp"
+#include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
+
+#include "espalier/core/kernels/block_sum-inl.h"
+#include "espalier/core/kernels/simd-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace espalier::kernels::HWY_NAMESPACE {
+namespace {
+
+/// Vector i with its dead lanes set to +0. `Lives` is one of the two below: chosen once a block, not once a vector.
+struct AllLive {
+  explicit AllLive(Mask) {}
+  template <class T>
+  HWY_INLINE Lane<T> Keep(Lane<T> x, Index) const {
+    return x;
+  }
+};
+struct SomeLive {
+  explicit SomeLive(Mask mask) : words(mask) {}
+  template <class T>
+  HWY_INLINE Lane<T> Keep(Lane<T> x, Index i) const {
+    return IfThenElseZero(LiveLanes<T>(words, i), x);
+  }
+  Mask words;
+};
+
+template <class V>
+HWY_INLINE V Clamped(V x, V low, V high) {  // NaN stays
+  x = IfThenElse(Lt(x, low), low, x);
+  return IfThenElse(Gt(x, high), high, x);
+}
+
+template <class T>
+void Load(T* out, const T* g, T scale, Mask mask, Index n) {
+  const auto s = hn::Set(Tag<T>(), scale);
+  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      at.Store(live.template Keep<T>(Mul(s, at.Load(g + i)), i), out + i);
+    });
+  };
+  mask ? run(SomeLive(mask)) : run(AllLive(mask));
+}
+
+template <class T>
+void LoadClamped(T* out, const T* g, T scale, T low, T high, Mask mask, Index n) {
+  const Tag<T> d;
+  const auto s = hn::Set(d, scale), lo = hn::Set(d, low), hi = hn::Set(d, high);
+  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      at.Store(live.template Keep<T>(Clamped(Mul(s, at.Load(g + i)), lo, hi), i), out + i);
+    });
+  };
+  mask ? run(SomeLive(mask)) : run(AllLive(mask));
+}
+
+template <class T>
+void Apply(T* w, const T* u, T keep, Mask mask, Index n) {
+  const auto k = hn::Set(Tag<T>(), keep);
+  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      at.Store(live.template Keep<T>(MulAdd(k, at.Load(w + i), at.Load(u + i)), i), w + i);
+    });
+  };
+  mask ? run(SomeLive(mask)) : run(AllLive(mask));
+}
+
+template <class T>
+void StoreUpdate(T* g, const T* u, const T* w, T keep, Index n) {
+  const auto owed = hn::Set(Tag<T>(), keep - T(1));
+  ForEachVector<T>(n, [=](auto at, Index i)
+                          ESPALIER_INLINE_LAMBDA { at.Store(MulAdd(owed, at.Load(w + i), at.Load(u + i)), g + i); });
+}
+
+template <class T>
+void Scale(T* x, T c, Index n) {
+  Load<T>(x, x, c, nullptr, n);
+}
+
+template <class T>
+void Sign(T* x, Index n) {
+  const Tag<T> d;
+  const auto one = hn::Set(d, T(1)), zero = hn::Zero(d);
+  ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+    const auto v = at.Load(x + i);
+    at.Store(IfThenElse(Gt(hn::Abs(v), zero), hn::CopySign(one, v), v), x + i);  // 0 and NaN are their own
+  });
+}
+
+template <class T>
+void Clamp(T* x, T low, T high, Mask mask, Index n) {
+  const Tag<T> d;
+  const auto lo = hn::Set(d, low), hi = hn::Set(d, high);
+  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      at.Store(live.template Keep<T>(Clamped(at.Load(x + i), lo, hi), i), x + i);
+    });
+  };
+  mask ? run(SomeLive(mask)) : run(AllLive(mask));
+}
+
+template <class T>
+void Shift(T* x, T c, Mask mask, Index n) {
+  const auto by = hn::Set(Tag<T>(), c);
+  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      at.Store(live.template Keep<T>(Add(at.Load(x + i), by), i), x + i);
+    });
+  };
+  mask ? run(SomeLive(mask)) : run(AllLive(mask));
+}
+
+template <class T>
+void MaskZero(T* x, Mask mask, Index n) {
+  if (!mask) return;
+  const SomeLive live(mask);
+  ForEachVector<T>(
+      n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { at.Store(live.template Keep<T>(at.Load(x + i), i), x + i); });
+}
+
+template <class T>
+void Blend(T* y, T a, T b, const T* x, Index n) {
+  const Tag<T> d;
+  const auto va = hn::Set(d, a), vb = hn::Set(d, b);
+  ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+    at.Store(MulAdd(va, at.Load(y + i), Mul(vb, at.Load(x + i))), y + i);
+  });
+}
+
+template <class T>
+void Axpy(T* y, T c, const T* x, Index n) {
+  const auto vc = hn::Set(Tag<T>(), c);
+  ForEachVector<T>(
+      n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { at.Store(MulAdd(vc, at.Load(x + i), at.Load(y + i)), y + i); });
+}
+
+/// measure(n, read), where read(at, i) is vector i of x with its dead lanes at 0.
+template <class T, class Measure>
+HWY_INLINE auto OverLive(const T* x, Mask mask, Index n, const Measure& measure) {
+  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    return measure(n,
+                   [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return live.template Keep<T>(at.Load(x + i), i); });
+  };
+  return mask ? run(SomeLive(mask)) : run(AllLive(mask));
+}
+
+template <class T, class Term>
+double SumOf(const T* x, Mask mask, Index n) {
+  return OverLive(x, mask, n,
+                  [](Index size, const auto& read) ESPALIER_INLINE_LAMBDA { return SumBlock<T>(size, Term(), read); });
+}
+template <class T>
+double SumSquares(const T* x, Mask mask, Index n) {
+  return OverLive(x, mask, n,
+                  [](Index size, const auto& read) ESPALIER_INLINE_LAMBDA { return SumSquaresBlock<T>(size, read); });
+}
+template <class T>
+double AbsMax(const T* x, Mask mask, Index n) {
+  return static_cast<double>(OverLive(
+      x, mask, n, [](Index size, const auto& read) ESPALIER_INLINE_LAMBDA { return AbsMaxBlock<T>(size, read); }));
+}
+
+HWY_INLINE bool IsLive(Mask mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
+
+template <class T>
+double PowerSum(const T* x, double p, Mask mask, Index n) {
+  double sum = 0;
+  for (Index i = 0; i < n; ++i)
+    if (IsLive(mask, i)) sum += std::pow(std::abs(static_cast<double>(x[i])), p);
+  return sum;
+}
+
+struct PlusZeroTimes {  // stays 0 until the first NaN or infinity
+  template <class V>
+  HWY_INLINE V operator()(V a, V x) const {
+    return MulAdd(x, hn::Zero(hn::DFromV<V>()), a);
+  }
+};
+template <class T>
+Index CountNonfinite(const T* x, Mask mask, Index n) {
+  if (SumOf<T, PlusZeroTimes>(x, mask, n) == 0) [[likely]]
+    return 0;
+  Index count = 0;
+  for (Index i = 0; i < n; ++i) count += IsLive(mask, i) && !std::isfinite(x[i]);
+  return count;
+}
+template <class T>
+Index FirstNonfinite(const T* x, Mask mask, Index n) {
+  if (SumOf<T, PlusZeroTimes>(x, mask, n) == 0) [[likely]]
+    return -1;
+  for (Index i = 0; i < n; ++i)
+    if (IsLive(mask, i) && !std::isfinite(x[i])) return i;
+  return -1;
+}
+
+/// Where an update goes: straight into the value, or into u.
+template <class T>
+struct IntoValue {
+  template <class At, class Live>
+  HWY_INLINE void operator()(At at, const Live& live, Lane<T> d, Index i) const {
+    at.Store(live.template Keep<T>(MulAdd(keep, at.Load(w + i), d), i), w + i);
+  }
+  T* w;
+  Lane<T> keep;
+};
+template <class T>
+struct IntoScratch {
+  template <class At, class Live>
+  HWY_INLINE void operator()(At at, const Live& live, Lane<T> d, Index i) const {
+    at.Store(live.template Keep<T>(d, i), u + i);
+  }
+  T* u;
+};
+/// The gradient a step starts from: scaled, with or without decay, dead lanes 0.
+template <class T, bool decays>
+struct Gradient {
+  template <class At, class Live>
+  HWY_INLINE Lane<T> operator()(At at, const Live& live, Index i) const {
+    auto x = Mul(scale, at.Load(g + i));
+    if constexpr (decays) x = MulAdd(decay, at.Load(w + i), x);
+    return live.template Keep<T>(x, i);
+  }
+  const T* g;
+  const T* w;
+  Lane<T> scale, decay;
+};
+
+/// run(gradient, live, out) with each of the three chosen once, ahead of the loop.
+template <class T, class Step, class Run>
+HWY_INLINE void ChooseStep(const Step& s, const T* g, T* w, T* u, Mask mask, const Run& run) {
+  const Tag<T> d;
+  const auto scale = hn::Set(d, static_cast<T>(s.scale)), decay = hn::Set(d, static_cast<T>(s.weight_decay));
+  const auto keep = hn::Set(d, static_cast<T>(s.keep));
+  const auto with_gradient = [&](auto gradient) ESPALIER_INLINE_LAMBDA {
+    if (mask && u)
+      run(gradient, SomeLive(mask), IntoScratch<T>{u});
+    else if (mask)
+      run(gradient, SomeLive(mask), IntoValue<T>{w, keep});
+    else if (u)
+      run(gradient, AllLive(mask), IntoScratch<T>{u});
+    else
+      run(gradient, AllLive(mask), IntoValue<T>{w, keep});
+  };
+  if (s.weight_decay != 0)
+    with_gradient(Gradient<T, true>{g, w, scale, decay});
+  else
+    with_gradient(Gradient<T, false>{g, w, scale, decay});
+}
+
+template <class T>
+void Adam(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Index n) {
+  const Tag<T> d;
+  const auto b1 = hn::Set(d, static_cast<T>(s.beta1)), c1 = hn::Set(d, static_cast<T>(1 - s.beta1));
+  const auto b2 = hn::Set(d, static_cast<T>(s.beta2)), c2 = hn::Set(d, static_cast<T>(1 - s.beta2));
+  const auto step = hn::Set(d, static_cast<T>(-s.step)), root = hn::Set(d, static_cast<T>(s.root));
+  const auto eps = hn::Set(d, static_cast<T>(s.eps));
+  ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      const auto x = gradient(at, live, i);
+      const auto mean = MulAdd(b1, at.Load(m + i), Mul(c1, x));
+      const auto square = MulAdd(b2, at.Load(v + i), Mul(Mul(c2, x), x));
+      at.Store(mean, m + i);
+      at.Store(square, v + i);
+      out(at, live, Div(Mul(step, mean), MulAdd(Sqrt(square), root, eps)), i);
+    });
+  });
+}
+
+template <class T>
+void Sgd(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n) {
+  const Tag<T> d;
+  const auto lr = hn::Set(d, static_cast<T>(-s.lr)), momentum = hn::Set(d, static_cast<T>(s.momentum));
+  const auto fresh = hn::Set(d, static_cast<T>(s.first ? 1 : 1 - s.dampening));
+  const auto old = hn::Set(d, static_cast<T>(s.first ? 0 : s.momentum));
+  ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
+    const auto with_momentum = [=](auto at, Index i, Lane<T> x) ESPALIER_INLINE_LAMBDA {
+      const auto mean = MulAdd(old, at.Load(m + i), Mul(fresh, x));
+      at.Store(mean, m + i);
+      return mean;
+    };
+    if (s.momentum == 0) {
+      ForEachVector<T>(
+          n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { out(at, live, Mul(lr, gradient(at, live, i)), i); });
+    } else if (s.nesterov) {
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+        const auto x = gradient(at, live, i);
+        out(at, live, Mul(lr, MulAdd(momentum, with_momentum(at, i, x), x)), i);
+      });
+    } else {
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+        out(at, live, Mul(lr, with_momentum(at, i, gradient(at, live, i))), i);
+      });
+    }
+  });
+}
+
+template <class T>
+constexpr StepKernels<T> Table() {
+  return {
+      .load = Load<T>,
+      .load_clamped = LoadClamped<T>,
+      .apply = Apply<T>,
+      .store = StoreUpdate<T>,
+      .scale = Scale<T>,
+      .sign = Sign<T>,
+      .clamp = Clamp<T>,
+      .shift = Shift<T>,
+      .mask_zero = MaskZero<T>,
+      .axpy = Axpy<T>,
+      .blend = Blend<T>,
+      .sum = SumOf<T, PlusValue>,
+      .sum_squares = SumSquares<T>,
+      .abs_sum = SumOf<T, PlusAbs>,
+      .abs_max = AbsMax<T>,
+      .power_sum = PowerSum<T>,
+      .count_nonfinite = CountNonfinite<T>,
+      .first_nonfinite = FirstNonfinite<T>,
+      .adam = Adam<T>,
+      .sgd = Sgd<T>,
+  };
+}
+
+}  // namespace
+
+const StepKernels<float>& StepTable32() {
+  static constexpr auto table = Table<float>();
+  return table;
+}
+const StepKernels<double>& StepTable64() {
+  static constexpr auto table = Table<double>();
+  return table;
+}
+
+}  // namespace espalier::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace espalier::kernels {
+
+HWY_EXPORT(StepTable32);
+HWY_EXPORT(StepTable64);
+
+template <>
+const StepKernels<float>& step<float>() noexcept {
+  return HWY_DYNAMIC_DISPATCH(StepTable32)();
+}
+template <>
+const StepKernels<double>& step<double>() noexcept {
+  return HWY_DYNAMIC_DISPATCH(StepTable64)();
+}
+
+Index count_live(Mask mask, Index n) noexcept {
+  if (!mask) return n;
+  Index live = 0;
+  for (Index i = 0; i + 64 <= n; i += 64) live += std::popcount(mask[i / 64]);
+  if (n % 64 != 0) live += std::popcount(mask[n / 64] & ((std::uint64_t{1} << (n % 64)) - 1));
+  return live;
+}
+
+}  // namespace espalier::kernels
+#endif

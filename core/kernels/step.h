@@ -1,0 +1,87 @@
+// Kernels of the optimizer step: what runs on one block of a parameter while it is in the first-level cache.
+//
+// A block has at most `block_size` elements and starts at a multiple of 64 of its parameter, so that its mask is whole
+// words: bit i % 64 of mask[i / 64] is 1 where element i is live. A null mask means that all are. Dead elements of an
+// output are exactly +0, whatever the input holds there, NaN included. Bits depend on the SIMD target and the block
+// alone. Pointers need no alignment; arrays of one call do not overlap unless the comment says "in place".
+#pragma once
+
+#include <cstdint>
+
+#include "espalier/core/error.h"
+
+namespace espalier::kernels {
+
+inline constexpr Index block_size = 4096;
+using Mask = const std::uint64_t*;
+
+/// Kingma and Ba 2015, algorithm 1, with the bias corrections folded into `step` and `root`:
+///   g <- scale g + weight_decay w;  m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
+///   d = -step m / (root sqrt(v) + eps),  step = lr / (1 - beta1^t),  root = 1 / sqrt(1 - beta2^t);
+/// u = d, or, without a u, w <- keep w + d (Loshchilov and Hutter 2019: keep = 1 - lr decay).
+struct AdamStep {
+  double beta1 = 0.9, beta2 = 0.999, step = 1e-3, root = 1, eps = 1e-8;
+  double scale = 1, weight_decay = 0, keep = 1;
+};
+
+/// g <- scale g + weight_decay w;  m <- momentum m + (1 - dampening) g, at the first step m <- g;
+///   d = -lr m, with Nesterov -lr (g + momentum m), without momentum -lr g;
+/// u = d, or, without a u, w <- keep w + d. Sutskever et al. 2013.
+struct SgdStep {
+  double lr = 1e-2, momentum = 0, dampening = 0;
+  double scale = 1, weight_decay = 0, keep = 1;
+  bool nesterov = false, first = false;
+};
+
+template <class T>
+struct StepKernels {
+  /// out = scale g. In place if out is g.
+  void (*load)(T* out, const T* g, T scale, Mask mask, Index n);
+  /// out = scale g, clamped to [low, high]; NaN stays. In place if out is g.
+  void (*load_clamped)(T* out, const T* g, T scale, T low, T high, Mask mask, Index n);
+  /// w = keep w + u.
+  void (*apply)(T* w, const T* u, T keep, Mask mask, Index n);
+  /// g = u + (keep - 1) w: an update with the decay that is still owed, for a later sweep.
+  void (*store)(T* g, const T* u, const T* w, T keep, Index n);
+
+  /// In place; zeros stay zeros but for clamp and shift, which are masked.
+  void (*scale)(T* x, T c, Index n);
+  void (*sign)(T* x, Index n);
+  void (*clamp)(T* x, T low, T high, Mask mask, Index n);
+  void (*shift)(T* x, T c, Mask mask, Index n);        ///< x + c
+  void (*mask_zero)(T* x, Mask mask, Index n);         ///< 0 where dead
+  void (*axpy)(T* y, T c, const T* x, Index n);        ///< y += c x
+  void (*blend)(T* y, T a, T b, const T* x, Index n);  ///< y = a y + b x
+
+  /// Over the live elements. Sums are of f32 lanes within a block and returned in f64; a sum of squares that leaves
+  /// f32's comfortable range is taken again in f64, so it neither overflows nor vanishes.
+  double (*sum)(const T* x, Mask mask, Index n);
+  double (*sum_squares)(const T* x, Mask mask, Index n);
+  double (*abs_sum)(const T* x, Mask mask, Index n);
+  double (*abs_max)(const T* x, Mask mask, Index n);              ///< 0 if none is live, NaN if one is NaN
+  double (*power_sum)(const T* x, double p, Mask mask, Index n);  ///< sum of |x|^p, one std::pow each
+  Index (*count_nonfinite)(const T* x, Mask mask, Index n);
+  Index (*first_nonfinite)(const T* x, Mask mask, Index n);  ///< -1 if there is none
+
+  /// With u: u = d and w is only read, if there is decay at all (it may be null otherwise). Without: w is updated.
+  void (*adam)(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Index n);
+  /// m may be null if momentum is 0. In place if u is g.
+  void (*sgd)(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n);
+};
+
+/// The table of the SIMD target in use, for float or double. Cost: about two nanoseconds.
+template <class T>
+const StepKernels<T>& step() noexcept;
+
+/// Number of live elements of a block.
+Index count_live(Mask mask, Index n) noexcept;
+
+/// x <- x - mean(x) over the live elements of a block.
+template <class T>
+void center(T* x, Mask mask, Index n) {
+  const Index live = count_live(mask, n);
+  const double mean = live == 0 ? 0 : step<T>().sum(x, mask, n) / static_cast<double>(live);
+  step<T>().shift(x, static_cast<T>(-mean), mask, n);
+}
+
+}  // namespace espalier::kernels
