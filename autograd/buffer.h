@@ -36,7 +36,8 @@ class Buffer {
 
  private:
   Tensor* checked() const {
-    if (!cell_) [[unlikely]] fail<ConfigError>("[buffer] used before it was given a value, or after it was moved from");
+    if (!cell_) [[unlikely]]
+      fail<ConfigError>("[buffer] used before it was given a value, or after it was moved from");
     return cell_.get();
   }
   std::unique_ptr<Tensor> cell_;

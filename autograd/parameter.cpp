@@ -13,8 +13,8 @@ void check_match(const char* op, const std::string& name, const Tensor& have, co
   if (!(have.shape() == given.shape()))
     fail<ShapeError>("[", op, "] ", quoted(name), " has shape ", have.shape(), ", got ", given.shape());
   if (have.dtype() != given.dtype())
-    fail<DTypeError>("[", op, "] ", quoted(name), " holds ", have.dtype(), ", got ", given.dtype(), ". Hint: .to(DType::",
-                     have.dtype(), ")");
+    fail<DTypeError>("[", op, "] ", quoted(name), " holds ", have.dtype(), ", got ", given.dtype(),
+                     ". Hint: .to(DType::", have.dtype(), ")");
 }
 
 void check_mask_size(const std::string& name, const Tensor& value, const Mask& mask) {
@@ -58,7 +58,8 @@ void ParameterState::replace(Tensor value, Mask mask) {
 void ParameterState::set_mask(Mask mask, MaskMode mode) {
   check_mask_size(name_, value_, mask);
   if (value_.packed())
-    fail<ConfigError>("[set_mask] ", quoted(name_), " is packed: its zeros are fixed. Hint: prune the model before compact()");
+    fail<ConfigError>("[set_mask] ", quoted(name_),
+                      " is packed: its zeros are fixed. Hint: prune the model before compact()");
   if (mode == MaskMode::soft && mask.defined()) {
     if (!dense_.defined()) dense_ = value_.clone();
   } else {
@@ -95,7 +96,8 @@ void ParameterState::refresh_from_dense() {
   zero_pruned(value_, mask_, "mask");
 }
 
-// --- Parameter -----------------------------------------------------------------------------------------------------------
+// --- Parameter
+// -----------------------------------------------------------------------------------------------------------
 
 Parameter::Parameter(Tensor value, std::string name)
     : state_(std::make_shared<ParameterState>(std::move(value), std::move(name))) {}

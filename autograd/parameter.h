@@ -1,9 +1,9 @@
 // Parameter: a learned tensor with its gradient and its pruning mask.
 //
 // A Parameter is a value with an identity. Copying constructs a new one (deep); copy-assigning writes value and mask
-// into the existing one, so that `model = best` keeps its optimizer; moving moves the identity, so that vectors of layers
-// may grow. Optimizers and pruners hold counted references. There is one Parameter per state: a tied weight is one
-// member used twice.
+// into the existing one, so that `model = best` keeps its optimizer; moving moves the identity, so that vectors of
+// layers may grow. Optimizers and pruners hold counted references. There is one Parameter per state: a tied weight is
+// one member used twice.
 #pragma once
 
 #include <atomic>
@@ -111,7 +111,8 @@ class Parameter {
 
  private:
   ParameterState& state() const {
-    if (!state_) [[unlikely]] refuse();
+    if (!state_) [[unlikely]]
+      refuse();
     return *state_;
   }
   [[noreturn]] static void refuse();

@@ -14,9 +14,9 @@ thread_local constinit Tape::Innermost Tape::innermost_ = {};
 struct Tape::Store {
   struct Node {
     const char* op;
-    Run run;          // null: a leaf
+    Run run;  // null: a leaf
     Destroy destroy;
-    void* closure;    // null: a leaf, or freed
+    void* closure;  // null: a leaf, or freed
     std::uint32_t first_input, inputs, first_output, outputs;
   };
   struct Leaf {
@@ -133,7 +133,8 @@ void Tape::spend() noexcept {
 
 void Tape::check_not_spent(const char* who) const {
   if (spent_)
-    fail<GradError>("[", who, "] backward ran on this tape already, and its saved tensors are freed. "
+    fail<GradError>("[", who,
+                    "] backward ran on this tape already, and its saved tensors are freed. "
                     "Hint: {.retain = true} for all passes but the last, or one Tape for each step");
 }
 
@@ -150,13 +151,16 @@ void* Tape::allocate_closure(std::size_t bytes) {
 }
 
 std::uint32_t Tape::checked_slot(const Variable& v, const char* op) const {
-  if (v.tape_ == id_) [[likely]] return v.slot_;
+  if (v.tape_ == id_) [[likely]]
+    return v.slot_;
   if (v.tape_ == 0) return constant;
   for (const Tape* tape = outer_; tape; tape = tape->outer_)
     if (tape->id_ == v.tape_)
-      fail<GradError>("[", op, "] an input of shape ", v.shape(), " was recorded on an outer tape, which is still alive. "
+      fail<GradError>("[", op, "] an input of shape ", v.shape(),
+                      " was recorded on an outer tape, which is still alive. "
                       "Hint: .detach() it, or use one tape");
-  fail<GradError>("[", op, "] an input of shape ", v.shape(), " was recorded on a tape that is gone, spent or another "
+  fail<GradError>("[", op, "] an input of shape ", v.shape(),
+                  " was recorded on a tape that is gone, spent or another "
                   "thread's. Hint: .detach() what is carried from one step to the next");
 }
 
@@ -235,7 +239,8 @@ ParameterRef Tape::parameter_of(std::uint32_t slot) const {
   return nullptr;
 }
 
-// --- backward ------------------------------------------------------------------------------------------------------------
+// --- backward
+// ------------------------------------------------------------------------------------------------------------
 
 /// Walks the nodes in reverse from `from`, seeded with `seeds`. With targets, only through what leads to them; the
 /// gradients of leaves and targets remain in store_->gradients.
@@ -247,7 +252,8 @@ void Tape::run(std::span<const Variable> from, std::vector<Variable> seeds, Back
   std::uint32_t top = 0;
   for (const Variable& v : from) {
     if (!v.recorded())
-      fail<GradError>("[", who, "] the value was not recorded: no Tape was alive when it was computed, or it depends on "
+      fail<GradError>("[", who,
+                      "] the value was not recorded: no Tape was alive when it was computed, or it depends on "
                       "no parameter and no watched tensor");
     top = std::max(top, checked_slot(v, who));
   }
@@ -387,8 +393,7 @@ std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::spa
   run(outputs, std::vector<Variable>(weights.begin(), weights.end()), options, targets);
   Store& s = *store_;
   std::vector<Variable> result;
-  for (std::uint32_t target : targets)
-    result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
+  for (std::uint32_t target : targets) result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
   s.gradients.clear();
   if (!options.retain && !options.create_graph) {
     spend();
@@ -397,7 +402,8 @@ std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::spa
   return result;
 }
 
-std::vector<Variable> Tape::gradient(const Variable& output, std::span<const Variable> inputs, BackwardOptions options) {
+std::vector<Variable> Tape::gradient(const Variable& output, std::span<const Variable> inputs,
+                                     BackwardOptions options) {
   check_scalar("gradient", output);
   const Variable one(Tensor::ones(output.shape(), output.dtype()));
   return gradient({&output, 1}, {&one, 1}, inputs, options);

@@ -4,8 +4,8 @@
 //   Variable loss = nn::cross_entropy(model(x), y);
 //   tape.backward(loss);                                // fills the parameters' gradients; the tape is spent
 //
-// A flat vector of nodes in creation order; backward is a reverse loop, without recursion. A *slot* is an output: a node
-// has a range of inputs and a range of outputs. Node storage is reused by the thread's next tape.
+// A flat vector of nodes in creation order; backward is a reverse loop, without recursion. A *slot* is an output: a
+// node has a range of inputs and a range of outputs. Node storage is reused by the thread's next tape.
 #pragma once
 
 #include <array>
@@ -102,8 +102,8 @@ class Tape {
   using Run = void (*)(void* closure, std::span<const Variable> gradients, Wants wants, std::span<Variable> out);
   using Destroy = void (*)(void* closure) noexcept;
   void* allocate_closure(std::size_t bytes);
-  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure, Run rule,
-            Destroy destroy);
+  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+            Run rule, Destroy destroy);
 
  private:
   friend class Saved;
@@ -148,7 +148,8 @@ class Saved {
   /// Output number `index` of the op that is about to be recorded.
   static Saved output(const Tensor& y, std::uint32_t index = 0);
   const Variable& get() const {
-    if (variable_.value().version() != version_) [[unlikely]] refuse();
+    if (variable_.value().version() != version_) [[unlikely]]
+      refuse();
     return variable_;
   }
   const Tensor& value() const { return get().value(); }

@@ -42,7 +42,8 @@ class Dims {
 
   /// Appends an axis. Errors: ShapeError beyond eight.
   void push_back(Index value) {
-    if (rank_ == max_rank) [[unlikely]] fail<ShapeError>("[shape] at most ", max_rank, " axes are possible");
+    if (rank_ == max_rank) [[unlikely]]
+      fail<ShapeError>("[shape] at most ", max_rank, " axes are possible");
     values_[rank_++] = value;
   }
   /// Puts `value` before axis `at`, in [0, rank].

@@ -22,12 +22,18 @@ struct Known {
   static constexpr bool known = true;
   static constexpr DType value = type;
 };
-template <> struct DTypeOf<float> : Known<DType::f32> {};
-template <> struct DTypeOf<double> : Known<DType::f64> {};
-template <> struct DTypeOf<std::int64_t> : Known<DType::i64> {};
-template <> struct DTypeOf<std::int32_t> : Known<DType::i32> {};
-template <> struct DTypeOf<std::uint8_t> : Known<DType::u8> {};
-template <> struct DTypeOf<bool> : Known<DType::boolean> {};
+template <>
+struct DTypeOf<float> : Known<DType::f32> {};
+template <>
+struct DTypeOf<double> : Known<DType::f64> {};
+template <>
+struct DTypeOf<std::int64_t> : Known<DType::i64> {};
+template <>
+struct DTypeOf<std::int32_t> : Known<DType::i32> {};
+template <>
+struct DTypeOf<std::uint8_t> : Known<DType::u8> {};
+template <>
+struct DTypeOf<bool> : Known<DType::boolean> {};
 }  // namespace detail
 
 /// A C++ type that a Tensor can hold.
@@ -62,12 +68,18 @@ decltype(auto) dispatch_floating(const char* op, DType type, F&& f) {
 template <class F>
 decltype(auto) dispatch(DType type, F&& f) {
   switch (type) {
-    case DType::f32: return f.template operator()<float>();
-    case DType::f64: return f.template operator()<double>();
-    case DType::i64: return f.template operator()<std::int64_t>();
-    case DType::i32: return f.template operator()<std::int32_t>();
-    case DType::u8: return f.template operator()<std::uint8_t>();
-    case DType::boolean: return f.template operator()<bool>();
+    case DType::f32:
+      return f.template operator()<float>();
+    case DType::f64:
+      return f.template operator()<double>();
+    case DType::i64:
+      return f.template operator()<std::int64_t>();
+    case DType::i32:
+      return f.template operator()<std::int32_t>();
+    case DType::u8:
+      return f.template operator()<std::uint8_t>();
+    case DType::boolean:
+      return f.template operator()<bool>();
   }
   __builtin_unreachable();
 }

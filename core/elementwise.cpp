@@ -59,8 +59,8 @@ void zip_rows(const kernels::BinaryVariants<T>& kernel, Index grain, const T* a,
 
 void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype()) [[unlikely]]
-    fail<DTypeError>("[", op, "] element types differ: ", a.dtype(), " and ", b.dtype(), ", of shapes ", a.shape(), " and ",
-                     b.shape(), ". Hint: .to(DType::", a.dtype(), ")");
+    fail<DTypeError>("[", op, "] element types differ: ", a.dtype(), " and ", b.dtype(), ", of shapes ", a.shape(),
+                     " and ", b.shape(), ". Hint: .to(DType::", a.dtype(), ")");
 }
 
 Tensor map(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, double p, double q) {
@@ -101,7 +101,8 @@ Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a,
 
 void add_in_place(Tensor& into, const Tensor& x) {
   check_same_dtype("add_in_place", into, x);
-  if (!(into.shape() == x.shape())) fail<ShapeError>("[add_in_place] shapes differ: ", into.shape(), " and ", x.shape());
+  if (!(into.shape() == x.shape()))
+    fail<ShapeError>("[add_in_place] shapes differ: ", into.shape(), " and ", x.shape());
   dispatch_floating("add_in_place", into.dtype(), [&]<class T>() {
     const auto& kernel = kernels::binary().add;
     const T* from = x.data<T>();

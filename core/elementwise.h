@@ -17,15 +17,16 @@ struct BinaryKernel;
 /// y[i] = kernel(x[i]; p, q). f32, f64. Errors: DTypeError, which names `op`.
 Tensor map(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, double p = 0, double q = 0);
 /// y = kernel(a, b; p, q) with broadcasting. f32, f64. Errors: ShapeError, DTypeError, which name `op`.
-Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a, const Tensor& b, double p = 0, double q = 0);
+Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a, const Tensor& b, double p = 0,
+           double q = 0);
 /// into += x. Same shape and type; `into` may be a view. Errors: ShapeError, DTypeError.
 void add_in_place(Tensor& into, const Tensor& x);
 
 /// Raises DTypeError unless a and b have one type; the text names `op`.
 void check_same_dtype(const char* op, const Tensor& a, const Tensor& b);
 
-/// y[i] = f(x[i]) with a function of your own: f is called with float or double. One plain loop, as fast as the compiler
-/// of the caller makes it.
+/// y[i] = f(x[i]) with a function of your own: f is called with float or double. One plain loop, as fast as the
+/// compiler of the caller makes it.
 template <class F>
 Tensor map_with(const char* op, const Tensor& x, F f) {
   const Tensor in = x.contiguous();

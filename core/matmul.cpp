@@ -66,7 +66,8 @@ void multiply(const Tensor& a, const Tensor& b, Tensor& y) {
   const RowWalk<2> walk(batch, {&a_strides, &b_strides});
   const Index work = std::max<Index>(1, m * n * std::max<Index>(1, k)), row = walk.row_length();
   // Whole matrices to a thread while there are many; a few large ones are cut inside gemm instead.
-  const Index grain = matrices >= 8 ? std::max<Index>(1, (Index{1} << 20) / work / std::max<Index>(1, row)) : walk.rows();
+  const Index grain =
+      matrices >= 8 ? std::max<Index>(1, (Index{1} << 20) / work / std::max<Index>(1, row)) : walk.rows();
   auto rows = [&](Index begin, Index end) {
     Index matrix = begin * row;
     walk.run(begin, end, [&](const std::array<Index, 2>& at) {
@@ -109,8 +110,8 @@ Tensor matmul(const Tensor& a, const Tensor& b) {
 Tensor linear(const Tensor& x, const Tensor& weight, const Tensor* bias, bool relu) {
   check_same_dtype("linear", x, weight);
   if (x.rank() == 0 || weight.rank() != 2 || x.shape()[-1] != weight.shape()[1]) [[unlikely]]
-    fail<ShapeError>("[linear] the last axis of x ", x.shape(), " must be as long as the last of weight ", weight.shape(),
-                     ", which is [out, in]");
+    fail<ShapeError>("[linear] the last axis of x ", x.shape(), " must be as long as the last of weight ",
+                     weight.shape(), ", which is [out, in]");
   const Index in = weight.shape()[1], out = weight.shape()[0];
   if (bias) {
     check_same_dtype("linear", x, *bias);

@@ -74,7 +74,8 @@ class Printer {
         if (tensor.rank() == 1)
           text += ' ';
         else
-          text.append(static_cast<std::size_t>(tensor.rank() - 1), '\n').append(static_cast<std::size_t>(depth + 1), ' ');
+          text.append(static_cast<std::size_t>(tensor.rank() - 1), '\n')
+              .append(static_cast<std::size_t>(depth + 1), ' ');
       }
       first = false;
       if (i < 0)

@@ -158,7 +158,8 @@ MaxResult max_along(const Tensor& x, int axis) {
   const int at = checked_axis("max_along", axis, x.rank());
   const Tensor moved = x.transpose(at, -1).contiguous();
   const Index n = moved.shape()[-1];
-  if (n == 0) fail<ShapeError>("[max_along] axis ", axis, " of shape ", x.shape(), " is empty: there is no largest element");
+  if (n == 0)
+    fail<ShapeError>("[max_along] axis ", axis, " of shape ", x.shape(), " is empty: there is no largest element");
   Shape shape = moved.shape();
   shape.erase(shape.rank() - 1);
   MaxResult result{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, DType::i64)};
@@ -174,7 +175,7 @@ MaxResult max_along(const Tensor& x, int axis) {
     });
   });
   if (at < x.rank() - 1) {  // the last axis took the place of the one that went
-    Dims back;  // the axes now read: before, last, between
+    Dims back;              // the axes now read: before, last, between
     for (int a = 0; a < at; ++a) back.push_back(a);
     for (int a = at + 1; a < shape.rank(); ++a) back.push_back(a);
     back.push_back(at);
@@ -185,7 +186,8 @@ MaxResult max_along(const Tensor& x, int axis) {
 }
 
 Tensor softmax(const Tensor& x, int axis) {
-  return along_axis("softmax", x, x, axis, [](const auto* in, const auto*, auto* out, Index n) { rows::softmax(in, out, n); });
+  return along_axis("softmax", x, x, axis,
+                    [](const auto* in, const auto*, auto* out, Index n) { rows::softmax(in, out, n); });
 }
 Tensor log_softmax(const Tensor& x, int axis) {
   return along_axis("log_softmax", x, x, axis,

@@ -100,11 +100,11 @@ Tensor Rng::normal(const Shape& shape, double mean, double deviation, DType type
 }
 
 Tensor Rng::bernoulli(const Shape& shape, double probability) {
-  if (!(probability >= 0 && probability <= 1)) fail<ConfigError>("[bernoulli] probability ", probability, " is outside [0, 1]");
+  if (!(probability >= 0 && probability <= 1))
+    fail<ConfigError>("[bernoulli] probability ", probability, " is outside [0, 1]");
   Tensor result = Tensor::empty(shape, DType::boolean);
-  fill_pairs(result.write<bool>("bernoulli"), result.size(), key_, stream_, counter_, [=](const auto& bits) {
-    return std::pair(unit(bits[0]) < probability, unit(bits[1]) < probability);
-  });
+  fill_pairs(result.write<bool>("bernoulli"), result.size(), key_, stream_, counter_,
+             [=](const auto& bits) { return std::pair(unit(bits[0]) < probability, unit(bits[1]) < probability); });
   counter_ += static_cast<std::uint64_t>((result.size() + 1) / 2);
   return result;
 }

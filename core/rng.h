@@ -1,4 +1,5 @@
-// Rng: a counter-based random number generator. A value: copyable, splittable, saved in 32 bytes; there is no global seed.
+// Rng: a counter-based random number generator. A value: copyable, splittable, saved in 32 bytes; there is no global
+// seed.
 #pragma once
 
 #include <array>

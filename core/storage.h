@@ -18,10 +18,10 @@ class Packed;  // a sparse representation of a weight, see core/packed.h
 /// Header of one allocation; the values follow 64 bytes behind it, so a tensor costs one allocation.
 struct alignas(64) Storage {
   std::uint32_t references = 1;
-  std::uint32_t version = 0;        ///< raised by every write access
-  const char* writer = "nothing";   ///< the op that wrote last, for error texts
-  std::uint64_t bytes = 0;          ///< as asked for
-  std::uint32_t bin = 0;            ///< free list it returns to
+  std::uint32_t version = 0;       ///< raised by every write access
+  const char* writer = "nothing";  ///< the op that wrote last, for error texts
+  std::uint64_t bytes = 0;         ///< as asked for
+  std::uint32_t bin = 0;           ///< free list it returns to
   std::unique_ptr<const Packed> packed;
   std::shared_ptr<void> keep_alive;  ///< owner of borrowed memory
 

@@ -72,8 +72,7 @@ Shape resolve_shape(const char* op, const Shape& from, Shape shape) {
     shape[open] = size / known;
     known = size;
   }
-  if (known != size)
-    fail<ShapeError>("[", op, "] ", from, " has ", size, " elements, ", shape, " would have ", known);
+  if (known != size) fail<ShapeError>("[", op, "] ", from, " has ", size, " elements, ", shape, " would have ", known);
   return shape;
 }
 
@@ -114,7 +113,8 @@ void check_same_shape(const char* op, const Shape& a, const Shape& b) {
 
 }  // namespace
 
-// --- making ------------------------------------------------------------------------------------------------------------
+// --- making
+// ------------------------------------------------------------------------------------------------------------
 
 Tensor Tensor::empty(const Shape& shape, DType type) {
   const Index n = checked_count(shape);
@@ -209,10 +209,12 @@ Tensor Tensor::packed(const Shape& shape, DType type, std::unique_ptr<const Pack
   return result;
 }
 
-// --- values ------------------------------------------------------------------------------------------------------------
+// --- values
+// ------------------------------------------------------------------------------------------------------------
 
 void Tensor::refuse_access(DType type) const {
-  if (!storage_) fail<ConfigError>("[tensor] an undefined tensor has no values. Hint: was it moved from, or never set?");
+  if (!storage_)
+    fail<ConfigError>("[tensor] an undefined tensor has no values. Hint: was it moved from, or never set?");
   if (storage_->packed)
     fail<ConfigError>("[tensor] the weight of shape ", shape_, " is packed (", storage_->packed->describe(),
                       "); its values cannot be read or written in place. Hint: .densify()");
@@ -270,14 +272,14 @@ void Tensor::fill(double value, const char* op) {
   });
 }
 
-// --- copies ------------------------------------------------------------------------------------------------------------
+// --- copies
+// ------------------------------------------------------------------------------------------------------------
 
 Tensor Tensor::clone() const {
   if (packed()) return *this;  // immutable
   Tensor result = empty(shape_, type_);
-  dispatch(type_, [&]<class T>() {
-    copy_strided(data<T>(), strides_, result.write<T>("clone"), result.strides_, shape_);
-  });
+  dispatch(type_,
+           [&]<class T>() { copy_strided(data<T>(), strides_, result.write<T>("clone"), result.strides_, shape_); });
   return result;
 }
 
@@ -286,7 +288,8 @@ Tensor Tensor::contiguous() const { return contiguous_ ? *this : clone(); }
 Tensor Tensor::to(DType type) const {
   if (type == type_) return *this;
   if (packed())
-    fail<DTypeError>("[to] the weight of shape ", shape_, " is packed as ", type_, ". Hint: densify() it, convert, and compact anew");
+    fail<DTypeError>("[to] the weight of shape ", shape_, " is packed as ", type_,
+                     ". Hint: densify() it, convert, and compact anew");
   Tensor result = empty(shape_, type);
   result.copy_from(*this, "to");
   return result;
@@ -294,7 +297,8 @@ Tensor Tensor::to(DType type) const {
 
 Tensor Tensor::densify() const { return packed() ? packed()->densify() : *this; }
 
-// --- views -------------------------------------------------------------------------------------------------------------
+// --- views
+// -------------------------------------------------------------------------------------------------------------
 
 void Tensor::set_layout(const Shape& shape, const Dims& strides) {
   shape_ = shape;
@@ -442,7 +446,8 @@ Tensor Tensor::broadcast_to(const Shape& shape) const {
 }
 
 Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
-  if (a == b) [[likely]] return a;
+  if (a == b) [[likely]]
+    return a;
   Shape result = a.rank() >= b.rank() ? a : b;
   const Shape& other = a.rank() >= b.rank() ? b : a;
   const int added = result.rank() - other.rank();
@@ -457,7 +462,8 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
   return result;
 }
 
-// --- comparing ---------------------------------------------------------------------------------------------------------
+// --- comparing
+// ---------------------------------------------------------------------------------------------------------
 
 namespace {
 /// True if same(a[i], b[i]) for all i.

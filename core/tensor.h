@@ -153,7 +153,8 @@ class Tensor {
  private:
   static Tensor borrow(void* values, Index size, const Shape& shape, DType type, std::shared_ptr<void> owner);
   void check_access(DType type) const {
-    if (!storage_ || type_ != type || storage_->packed) [[unlikely]] refuse_access(type);
+    if (!storage_ || type_ != type || storage_->packed) [[unlikely]]
+      refuse_access(type);
   }
   [[noreturn]] void refuse_access(DType type) const;
   void set_layout(const Shape& shape, const Dims& strides);

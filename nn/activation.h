@@ -1,4 +1,5 @@
-// Activations as layers, for lists of modules. The functions themselves (relu, tanh, ...) may stand in a Sequential too.
+// Activations as layers, for lists of modules. The functions themselves (relu, tanh, ...) may stand in a Sequential
+// too.
 #pragma once
 
 #include "espalier/autograd/ops/elementwise.h"

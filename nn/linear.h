@@ -21,7 +21,9 @@ class Linear final : public Module {
     if (options.bias) bias = Parameter(init::fan_in_uniform(rng, {out}, fan_in, options.dtype));
   }
 
-  Variable operator()(const Variable& x) const { return linear(x, weight, bias.defined() ? Variable(bias) : Variable()); }
+  Variable operator()(const Variable& x) const {
+    return linear(x, weight, bias.defined() ? Variable(bias) : Variable());
+  }
   void members(Visitor& v) override { v("weight", weight)("bias", bias); }
 
   Parameter weight, bias;

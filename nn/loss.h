@@ -14,7 +14,8 @@ struct LossOptions {
   Reduction reduction = Reduction::mean;
 };
 
-/// -log softmax(logits)[label], a sample a row. logits [N, C], labels i64 [N]. Errors: ShapeError, DTypeError, IndexError.
+/// -log softmax(logits)[label], a sample a row. logits [N, C], labels i64 [N]. Errors: ShapeError, DTypeError,
+/// IndexError.
 Variable cross_entropy(const Variable& logits, const Tensor& labels, LossOptions options = {});
 /// (x - target)^2. Errors: ShapeError unless the shapes are the same, DTypeError.
 Variable mse_loss(const Variable& x, const Variable& target, LossOptions options = {});

@@ -30,7 +30,8 @@ namespace espalier::nn {
 
 class Module;
 
-/// What a module lists its members to; chainable. Undefined parameters and buffers, and empty optionals, are passed over.
+/// What a module lists its members to; chainable. Undefined parameters and buffers, and empty optionals, are passed
+/// over.
 class Visitor {
  public:
   virtual ~Visitor() = default;

@@ -23,8 +23,7 @@ class Sequential final : public Module {
   Sequential() = default;
   /// Modules are listed as "0", "1", ... by their place; functions and lambdas take a place but list nothing.
   template <class... F>
-    requires(sizeof...(F) > 0 && (is_step<F> && ...))
-  explicit Sequential(F&&... steps) {
+  requires(sizeof...(F) > 0 && (is_step<F> && ...)) explicit Sequential(F&&... steps) {
     (push_back(std::forward<F>(steps)), ...);
   }
   Sequential(const Sequential& other) : Module(other) {
@@ -44,10 +43,8 @@ class Sequential final : public Module {
   Sequential& operator=(Sequential&&) noexcept = default;
 
   template <class F>
-    requires is_step<F>
-  void push_back(F&& step) {
-    steps_.push_back(std::make_unique<Holds<std::decay_t<F>>>(std::forward<F>(step)));
-  }
+  requires is_step<F>
+  void push_back(F&& step) { steps_.push_back(std::make_unique<Holds<std::decay_t<F>>>(std::forward<F>(step))); }
   std::size_t size() const noexcept { return steps_.size(); }
 
   Variable operator()(Variable x) const {

@@ -12,8 +12,8 @@ namespace espalier::train {
 
 /// What on_step sees. The loss is the one before this step's update.
 struct StepInfo {
-  Index epoch;           ///< from 0
-  Index step, steps;     ///< of the whole run: done, this one included, and planned
+  Index epoch;        ///< from 0
+  Index step, steps;  ///< of the whole run: done, this one included, and planned
   double loss;
   const optim::StepReport& report;
 };
@@ -42,7 +42,8 @@ void fit(const Model& model, optim::Optimizer& optimizer, data::Loader& loader, 
       const Variable value = loss(model, x, y);
       tape.backward(value);
       if (!std::isfinite(value.item()))
-        fail<NonFiniteError>("[fit] the loss became ", value.item(), " at step ", step + 1, ". Hint: clip, or lower lr");
+        fail<NonFiniteError>("[fit] the loss became ", value.item(), " at step ", step + 1,
+                             ". Hint: clip, or lower lr");
       const optim::StepReport report = optimizer.step();
       total += value.item();
       ++batches;

@@ -11,7 +11,8 @@ namespace espalier::train {
 
 double accuracy(const Tensor& logits, const Tensor& labels) {
   if (logits.rank() != 2 || labels.rank() != 1 || labels.size() != logits.shape()[0])
-    fail<ShapeError>("[accuracy] logits ", logits.shape(), " and labels ", labels.shape(), "; they must be [N, C] and [N]");
+    fail<ShapeError>("[accuracy] logits ", logits.shape(), " and labels ", labels.shape(),
+                     "; they must be [N, C] and [N]");
   const Index n = labels.size();
   if (n == 0) return std::numeric_limits<double>::quiet_NaN();
   const std::vector<Index> guess = argmax(logits, 1).to_vector<Index>(), truth = labels.to_vector<Index>();

@@ -9,8 +9,8 @@
 
 namespace espalier::train {
 
-/// Shows how far a run of `total` steps is. On a terminal one line is rewritten a few times a second; elsewhere (a pipe,
-/// a file, TERM=dumb) only note() prints. Nothing is printed after the last step but what note() says.
+/// Shows how far a run of `total` steps is. On a terminal one line is rewritten a few times a second; elsewhere (a
+/// pipe, a file, TERM=dumb) only note() prints. Nothing is printed after the last step but what note() says.
 class Progress final {
  public:
   Progress(std::string title, Index total, std::FILE* out = stderr);

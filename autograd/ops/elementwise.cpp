@@ -19,18 +19,18 @@ Variable fused(const char* op, const kernels::BinaryKernel& kernel, const Variab
 }
 
 /// g times a slope that is constant almost everywhere: its derivative is the same slope on the incoming gradient.
-Variable piecewise(const char* op, const kernels::BinaryKernel& kernel, const Variable& g, const Variable& v, double p = 0,
-                   double q = 0) {
+Variable piecewise(const char* op, const kernels::BinaryKernel& kernel, const Variable& g, const Variable& v,
+                   double p = 0, double q = 0) {
   Tensor dx = zip(op, kernel, g.value(), v.value(), p, q);
   if (!recording(g)) return dx;
-  return record(op, std::move(dx), {&g}, [=, &kernel, v = v.detach()](const Variable& gg, Wants) {
-    return piecewise(op, kernel, gg, v, p, q);
-  });
+  return record(op, std::move(dx), {&g},
+                [=, &kernel, v = v.detach()](const Variable& gg, Wants) { return piecewise(op, kernel, gg, v, p, q); });
 }
 
 }  // namespace
 
-// --- two operands --------------------------------------------------------------------------------------------------------
+// --- two operands
+// --------------------------------------------------------------------------------------------------------
 
 Variable add(const Variable& a, const Variable& b) {
   Tensor y = zip("add", binary().add, a.value(), b.value());
@@ -77,7 +77,8 @@ Tensor share_of_larger(const Tensor& a, const Tensor& b) {
   });
 }
 
-Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Variable& a, const Variable& b, bool larger) {
+Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Variable& a, const Variable& b,
+                 bool larger) {
   Tensor y = zip(op, kernel, a.value(), b.value());
   if (!recording(a, b)) return y;
   return record(op, std::move(y), {&a, &b}, [a = Saved(a), b = Saved(b), larger](const Variable& g, Wants wants) {
@@ -92,7 +93,8 @@ Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Vari
 Variable maximum(const Variable& a, const Variable& b) { return extreme("maximum", binary().maximum, a, b, true); }
 Variable minimum(const Variable& a, const Variable& b) { return extreme("minimum", binary().minimum, a, b, false); }
 
-// --- one operand ---------------------------------------------------------------------------------------------------------
+// --- one operand
+// ---------------------------------------------------------------------------------------------------------
 
 Variable affine(const Variable& x, double factor, double shift) {
   Tensor y = map("affine", unary().affine, x.value(), factor, shift);
@@ -132,9 +134,8 @@ Variable sqrt(const Variable& x) {
 Variable reciprocal(const Variable& x) {
   Tensor y = map("reciprocal", unary().reciprocal, x.value());
   if (!recording(x)) return y;
-  return record("reciprocal", y, {&x}, [y = Saved::output(y)](const Variable& g, Wants) {
-    return neg(mul(g, square(y.get())));
-  });
+  return record("reciprocal", y, {&x},
+                [y = Saved::output(y)](const Variable& g, Wants) { return neg(mul(g, square(y.get()))); });
 }
 
 Variable pow(const Variable& x, double exponent) {
@@ -163,8 +164,7 @@ Variable tanh(const Variable& x) {
   if (!recording(x)) return y;
   return record("tanh", y, {&x}, [y = Saved::output(y)](const Variable& g, Wants) {
     const Variable& v = y.get();
-    return fused("tanh_backward", binary().tanh_backward, g, v, 0, 0,
-                 [&] { return mul(g, affine(square(v), -1, 1)); });
+    return fused("tanh_backward", binary().tanh_backward, g, v, 0, 0, [&] { return mul(g, affine(square(v), -1, 1)); });
   });
 }
 

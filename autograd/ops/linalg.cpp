@@ -25,21 +25,22 @@ Variable matmul(const Variable& a, const Variable& b) {
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
   Tensor y = linear(x.value(), weight.value(), bias.defined() ? &bias.value() : nullptr);
   if (!recording(x, weight, bias)) return y;
-  return record("linear", std::move(y), {&x, &weight, &bias}, [x = Saved(x), w = Saved(weight)](const Variable& g,
-                                                                                                 Wants wants) {
-    if (w.get().value().packed())
-      fail<GradError>("[linear] the weight of shape ", w.shape(), " is packed and has no backward. Hint: train the model "
-                      "before compact(), or densify() it");
-    const Variable& input = x.get();
-    const Index in = w.shape()[1], out = w.shape()[0];
-    const bool flat = input.rank() == 2;
-    const Variable rows = flat ? input : reshape(input, {in == 0 ? input.size() : input.size() / in, in});
-    const Variable g_rows = flat ? g : reshape(g, {rows.shape()[0], out});
-    return gradients(
-        wants[0] ? (flat ? matmul(g_rows, w.get()) : reshape(matmul(g_rows, w.get()), input.shape())) : no_gradient(),
-        wants[1] ? matmul(transpose(g_rows, 0, 1), rows) : no_gradient(),
-        wants[2] ? sum_to(g_rows, {out}) : no_gradient());
-  });
+  return record(
+      "linear", std::move(y), {&x, &weight, &bias}, [x = Saved(x), w = Saved(weight)](const Variable& g, Wants wants) {
+        if (w.get().value().packed())
+          fail<GradError>("[linear] the weight of shape ", w.shape(),
+                          " is packed and has no backward. Hint: train the model "
+                          "before compact(), or densify() it");
+        const Variable& input = x.get();
+        const Index in = w.shape()[1], out = w.shape()[0];
+        const bool flat = input.rank() == 2;
+        const Variable rows = flat ? input : reshape(input, {in == 0 ? input.size() : input.size() / in, in});
+        const Variable g_rows = flat ? g : reshape(g, {rows.shape()[0], out});
+        return gradients(wants[0] ? (flat ? matmul(g_rows, w.get()) : reshape(matmul(g_rows, w.get()), input.shape()))
+                                  : no_gradient(),
+                         wants[1] ? matmul(transpose(g_rows, 0, 1), rows) : no_gradient(),
+                         wants[2] ? sum_to(g_rows, {out}) : no_gradient());
+      });
 }
 
 }  // namespace espalier

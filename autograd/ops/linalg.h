@@ -5,8 +5,8 @@
 
 namespace espalier {
 
-/// a b over the last two axes, [..., m, k] x [..., k, n] -> [..., m, n]; leading axes broadcast; a vector is a row on the
-/// left and a column on the right. Gradient: da = g b^T, db = a^T g. Errors: ShapeError, DTypeError.
+/// a b over the last two axes, [..., m, k] x [..., k, n] -> [..., m, n]; leading axes broadcast; a vector is a row on
+/// the left and a column on the right. Gradient: da = g b^T, db = a^T g. Errors: ShapeError, DTypeError.
 Variable matmul(const Variable& a, const Variable& b);
 
 /// y = x W^T + bias. x [..., in], weight [out, in], bias [out] or undefined -> y [..., out].

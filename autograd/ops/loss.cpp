@@ -15,7 +15,8 @@ namespace {
 
 void check_same_shape(const char* op, const Variable& a, const Variable& b) {
   if (!(a.shape() == b.shape()))
-    fail<ShapeError>("[", op, "] input ", a.shape(), " and target ", b.shape(), " must have one shape. Hint: reshape() one");
+    fail<ShapeError>("[", op, "] input ", a.shape(), " and target ", b.shape(),
+                     " must have one shape. Hint: reshape() one");
 }
 
 constexpr Index rows_per_chunk = 64;
@@ -40,12 +41,11 @@ Tensor cross_entropy_gradient(const Tensor& g, const Tensor& logits, const Tenso
 }  // namespace
 
 Variable softmax_cross_entropy(const Variable& logits, const Tensor& labels) {
-  if (logits.rank() != 2)
-    fail<ShapeError>("[softmax_cross_entropy] logits must be [N, C], got ", logits.shape());
+  if (logits.rank() != 2) fail<ShapeError>("[softmax_cross_entropy] logits must be [N, C], got ", logits.shape());
   const Index rows = logits.shape()[0], classes = logits.shape()[1];
   if (labels.rank() != 1 || labels.size() != rows)
-    fail<ShapeError>("[softmax_cross_entropy] labels ", labels.shape(), " for logits ", logits.shape(), "; they must be [",
-                     rows, "]");
+    fail<ShapeError>("[softmax_cross_entropy] labels ", labels.shape(), " for logits ", logits.shape(),
+                     "; they must be [", rows, "]");
   const Tensor label_list = labels.contiguous();
   const std::int64_t* label = label_list.data<std::int64_t>();
   for (Index r = 0; r < rows; ++r)
@@ -74,9 +74,8 @@ Variable softmax_cross_entropy(const Variable& logits, const Tensor& labels) {
 
 Variable sigmoid_cross_entropy(const Variable& x, const Variable& target) {
   check_same_shape("sigmoid_cross_entropy", x, target);
-  Tensor y = zip_with("sigmoid_cross_entropy", x.value(), target.value(), [](auto v, auto t) {
-    return (v < 0 ? 0 : v) - v * t + std::log1p(std::exp(-std::abs(v)));
-  });
+  Tensor y = zip_with("sigmoid_cross_entropy", x.value(), target.value(),
+                      [](auto v, auto t) { return (v < 0 ? 0 : v) - v * t + std::log1p(std::exp(-std::abs(v))); });
   if (!recording(x, target)) return y;
   return record("sigmoid_cross_entropy", std::move(y), {&x, &target},
                 [x = Saved(x), t = Saved(target)](const Variable& g, Wants wants) {
@@ -88,9 +87,8 @@ Variable sigmoid_cross_entropy(const Variable& x, const Variable& target) {
 Variable probability_cross_entropy(const Variable& p, const Variable& target) {
   check_same_shape("probability_cross_entropy", p, target);
   const auto held = [](auto logarithm) { return logarithm < -100 ? decltype(logarithm)(-100) : logarithm; };
-  Tensor y = zip_with("probability_cross_entropy", p.value(), target.value(), [held](auto v, auto t) {
-    return -(t * held(std::log(v)) + (1 - t) * held(std::log1p(-v)));
-  });
+  Tensor y = zip_with("probability_cross_entropy", p.value(), target.value(),
+                      [held](auto v, auto t) { return -(t * held(std::log(v)) + (1 - t) * held(std::log1p(-v))); });
   if (!recording(p, target)) return y;
   return record("probability_cross_entropy", std::move(y), {&p, &target},
                 [p = Saved(p), t = Saved(target), held](const Variable& g, Wants wants) {

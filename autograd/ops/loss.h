@@ -6,8 +6,8 @@
 namespace espalier {
 
 /// y[r] = -log softmax(logits[r])[labels[r]]. logits [N, C], labels i64 [N] in [0, C) -> y [N].
-/// Gradient: softmax(logits) - onehot(labels), row r weighted by g[r]. Errors: ShapeError, DTypeError; IndexError, which
-/// names row and label.
+/// Gradient: softmax(logits) - onehot(labels), row r weighted by g[r]. Errors: ShapeError, DTypeError; IndexError,
+/// which names row and label.
 Variable softmax_cross_entropy(const Variable& logits, const Tensor& labels);
 
 /// y = max(x, 0) - x t + log(1 + exp(-|x|)): binary cross-entropy of sigmoid(x) against t, stable for any finite x.

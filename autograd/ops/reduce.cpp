@@ -12,9 +12,8 @@ Variable sum(const Variable& x, const Dims& axes, bool keepdim) {
   Tensor y = sum(x.value(), axes, keepdim);
   if (!recording(x)) return y;
   const Shape kept = reduced_shape(x.shape(), reduced_axes("sum", axes, x.rank()), true);
-  return record("sum", std::move(y), {&x}, [shape = x.shape(), kept](const Variable& g, Wants) {
-    return broadcast_to(reshape(g, kept), shape);
-  });
+  return record("sum", std::move(y), {&x},
+                [shape = x.shape(), kept](const Variable& g, Wants) { return broadcast_to(reshape(g, kept), shape); });
 }
 
 Variable mean(const Variable& x, const Dims& axes, bool keepdim) {
