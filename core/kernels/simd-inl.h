@@ -51,7 +51,7 @@ HWY_INLINE void StorePart(Lane<T> v, T* y, Index count) {
 /// through it, so that the last elements run through the very same vector code as all others, and get the same bits.
 struct Whole {
   template <class T>
-  HWY_INLINE Lane<T> Load(const T* x) const {
+  HWY_INLINE Lane<T> Load(const T* x, T = T(0)) const {
     return hn::LoadU(Tag<T>(), x);
   }
   template <class T>
@@ -61,8 +61,8 @@ struct Whole {
 };
 struct Part {
   template <class T>
-  HWY_INLINE Lane<T> Load(const T* x) const {
-    return LoadPart(x, count);
+  HWY_INLINE Lane<T> Load(const T* x, T fill = T(0)) const {  // `fill` in the lanes behind the end
+    return LoadPart(x, count, fill);
   }
   template <class T>
   HWY_INLINE void Store(Lane<T> v, T* y) const {
