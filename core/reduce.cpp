@@ -1,9 +1,10 @@
 #include "espalier/core/reduce.h"
 
 #include <algorithm>
+#include <type_traits>
 
-#include "espalier/core/detail/rows.h"
 #include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/reduce.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
@@ -51,15 +52,16 @@ Middle gather_axes(const Tensor& x, const Dims& axes) {
 template <class T>
 void sum_middle(const Middle& m, T* out) {
   const T* x = m.x.data<T>();
+  const auto& kernel = kernels::reduce<T>();
   if (m.inner == 1) {
     if (m.outer == 1) {
-      out[0] = parallel_reduce<T>(
-          m.reduced, grain_elements, [&](Index begin, Index end) { return rows::sum(x + begin, end - begin); },
-          [](T a, T b) { return a + b; });
+      out[0] = static_cast<T>(parallel_reduce<double>(
+          m.reduced, grain_elements, [&](Index begin, Index end) { return kernel.sum(x + begin, end - begin); },
+          [](double a, double b) { return a + b; }));
       return;
     }
     parallel_for(m.outer, rows_per_chunk(m.reduced), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) out[r] = rows::sum(x + r * m.reduced, m.reduced);
+      for (Index r = begin; r < end; ++r) out[r] = static_cast<T>(kernel.sum(x + r * m.reduced, m.reduced));
     });
     return;
   }
@@ -70,28 +72,35 @@ void sum_middle(const Middle& m, T* out) {
   parallel_for(m.outer * strips, grain, [&](Index begin, Index end) {
     for (Index job = begin; job < end; ++job) {
       const Index at = job / strips, first = job % strips * columns;
-      rows::add_rows(x + at * m.reduced * m.inner + first, m.reduced, std::min(columns, m.inner - first), m.inner,
-                     out + at * m.inner + first);
+      kernel.add_rows(x + at * m.reduced * m.inner + first, m.reduced, std::min(columns, m.inner - first), m.inner,
+                      out + at * m.inner + first);
     }
   });
 }
 
-/// Calls row(x_row, y_row, n) for every line along `axis`, which is moved last and back.
-template <class Row>
-Tensor along_axis(const char* op, const Tensor& first, const Tensor& second, int axis, Row row) {
+/// Runs kernel(first_row, second_row, y_row, n) on every line along `axis`, which is moved last and back. `choose` gets
+/// the kernels of the element type.
+template <class Choose>
+Tensor along_axis(const char* op, const Tensor& first, const Tensor& second, int axis, Choose choose) {
   check_same_dtype(op, first, second);
-  if (first.rank() == 0) return along_axis(op, first.reshape({1}), second.reshape({1}), 0, row).reshape({});
+  if (first.rank() == 0) return along_axis(op, first.reshape({1}), second.reshape({1}), axis, choose).reshape({});
   const int at = checked_axis(op, axis, first.rank());
   const bool last = at == first.rank() - 1;
   const Tensor a = (last ? first : first.transpose(at, -1)).contiguous();
   const Tensor b = (last ? second : second.transpose(at, -1)).contiguous();
   Tensor y = Tensor::empty(a.shape(), a.dtype());
-  const Index n = a.shape()[-1], lines = n == 0 ? 0 : a.size() / n;
+  const Index n = a.shape()[a.rank() - 1], lines = n == 0 ? 0 : a.size() / n;
   dispatch_floating(op, a.dtype(), [&]<class T>() {
+    const auto kernel = choose(kernels::reduce<T>());
     const T *p = a.data<T>(), *q = b.data<T>();
     T* out = y.write<T>(op);
     parallel_for(lines, std::max<Index>(1, rows_per_chunk(n) / 8), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) row(p + r * n, q + r * n, out + r * n, n);
+      for (Index r = begin; r < end; ++r) {
+        if constexpr (std::is_invocable_v<decltype(kernel), const T*, T*, Index>)
+          kernel(p + r * n, out + r * n, n);
+        else
+          kernel(p + r * n, q + r * n, out + r * n, n);
+      }
     });
   });
   return last ? y : y.transpose(at, -1).contiguous();
@@ -169,7 +178,7 @@ MaxResult max_along(const Tensor& x, int axis) {
     Index* places = result.indices.write<Index>("max_along");
     parallel_for(result.values.size(), rows_per_chunk(n), [&](Index begin, Index end) {
       for (Index r = begin; r < end; ++r) {
-        places[r] = rows::argmax(p + r * n, n);
+        places[r] = kernels::reduce<T>().argmax(p + r * n, n);
         values[r] = p[r * n + places[r]];
       }
     });
@@ -186,20 +195,16 @@ MaxResult max_along(const Tensor& x, int axis) {
 }
 
 Tensor softmax(const Tensor& x, int axis) {
-  return along_axis("softmax", x, x, axis,
-                    [](const auto* in, const auto*, auto* out, Index n) { rows::softmax(in, out, n); });
+  return along_axis("softmax", x, x, axis, [](const auto& kernels) { return kernels.softmax_row; });
 }
 Tensor log_softmax(const Tensor& x, int axis) {
-  return along_axis("log_softmax", x, x, axis,
-                    [](const auto* in, const auto*, auto* out, Index n) { rows::log_softmax(in, out, n); });
+  return along_axis("log_softmax", x, x, axis, [](const auto& kernels) { return kernels.log_softmax_row; });
 }
 Tensor softmax_backward(const Tensor& g, const Tensor& y, int axis) {
-  return along_axis("softmax", g, y, axis,
-                    [](const auto* a, const auto* b, auto* out, Index n) { rows::softmax_backward(a, b, out, n); });
+  return along_axis("softmax", g, y, axis, [](const auto& kernels) { return kernels.softmax_backward_row; });
 }
 Tensor log_softmax_backward(const Tensor& g, const Tensor& y, int axis) {
-  return along_axis("log_softmax", g, y, axis,
-                    [](const auto* a, const auto* b, auto* out, Index n) { rows::log_softmax_backward(a, b, out, n); });
+  return along_axis("log_softmax", g, y, axis, [](const auto& kernels) { return kernels.log_softmax_backward_row; });
 }
 
 }  // namespace espalier

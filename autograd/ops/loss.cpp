@@ -6,8 +6,8 @@
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
-#include "espalier/core/detail/rows.h"
 #include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/reduce.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
@@ -30,9 +30,9 @@ Tensor cross_entropy_gradient(const Tensor& g, const Tensor& logits, const Tenso
     const T *x = dense.data<T>(), *w = weights.data<T>();
     const std::int64_t* label = labels.data<std::int64_t>();
     T* out = dx.write<T>("softmax_cross_entropy");
+    const auto kernel = kernels::reduce<T>().cross_entropy_row;
     parallel_for(rows, rows_per_chunk, [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r)
-        rows::cross_entropy_gradient(x + r * classes, classes, label[r], w[r], out + r * classes);
+      for (Index r = begin; r < end; ++r) kernel(x + r * classes, classes, label[r], out + r * classes, w[r]);
     });
   });
   return dx;
@@ -56,8 +56,10 @@ Variable softmax_cross_entropy(const Variable& logits, const Tensor& labels) {
   dispatch_floating("softmax_cross_entropy", logits.dtype(), [&]<class T>() {
     const T* x = dense.data<T>();
     T* out = y.write<T>("softmax_cross_entropy");
+    const auto kernel = kernels::reduce<T>().cross_entropy_row;
     parallel_for(rows, rows_per_chunk, [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) out[r] = rows::cross_entropy(x + r * classes, classes, label[r]);
+      for (Index r = begin; r < end; ++r)
+        out[r] = static_cast<T>(kernel(x + r * classes, classes, label[r], nullptr, T(0)));
     });
   });
   if (!recording(logits)) return y;
