@@ -1,0 +1,126 @@
+#include "espalier/optim/block.h"
+
+#include <cmath>
+#include <limits>
+#include <type_traits>
+
+#include "espalier/core/kernels/step.h"
+
+namespace espalier::optim {
+namespace {
+
+// A sum in double leaves its range for squares of doubles beyond 1e154 or below 1e-154: such a block is summed again.
+constexpr double safe_low = 1e-280, safe_high = 1e280;
+
+bool live(const std::uint64_t* mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
+
+template <class T, class Term>
+Figure sum_slowly(const T* g, const std::uint64_t* mask, Index n, Term term) {
+  Figure s = 0;
+  for (Index i = 0; i < n; ++i)
+    if (live(mask, i)) s += term(static_cast<Figure>(g[i]));
+  return s;
+}
+
+Figure magnitude(Figure x) { return x < 0 ? -x : x; }
+
+}  // namespace
+
+template <class T>
+bool Block<T>::plain_scale() const noexcept {
+  const Figure c = scale_ < 0 ? -scale_ : scale_;
+  // Subnormal factors have lost digits, and finite ones beyond T's range would turn entries into infinities.
+  const bool normal = c >= std::numeric_limits<T>::min() && c <= std::numeric_limits<T>::max();
+  return normal || c == 0 || !std::isfinite(c);
+}
+
+template <class T>
+void Block<T>::materialise() {
+  if (plain_scale()) {
+    kernels::step<T>().load(scratch_, source_, static_cast<T>(scale_), read_mask_, size_);
+  } else {
+    for (Index i = 0; i < size_; ++i)
+      scratch_[i] = live(read_mask_, i) ? static_cast<T>(scale_ * static_cast<Figure>(source_[i])) : T(0);
+  }
+  set_result();
+}
+
+template <class T>
+void Block<T>::add(double c) {
+  T* g = gradient().data();
+  kernels::step<T>().shift(g, static_cast<T>(c), mask_, size_);
+}
+
+template <class T>
+void Block<T>::add(double c, std::span<const T> x) {
+  if (x.size() != length()) fail<ShapeError>("[block] add: ", x.size(), " values for a block of ", size_);
+  kernels::step<T>().axpy(gradient().data(), static_cast<T>(c), x.data(), size_);
+}
+
+template <class T>
+void Block<T>::clamp(double lo, double hi) {
+  if (!plain_scale()) materialise();
+  kernels::step<T>().load_clamped(scratch_, source_, static_cast<T>(scale_), static_cast<T>(lo), static_cast<T>(hi),
+                                  read_mask_, size_);
+  set_result();
+}
+
+template <class T>
+Index Block<T>::count_outside(double lo, double hi) {
+  const std::span<const T> g = gradient();
+  const T low = static_cast<T>(lo), high = static_cast<T>(hi);
+  std::int32_t outside = 0;
+  for (T x : g) outside += static_cast<std::int32_t>(x < low) + static_cast<std::int32_t>(x > high);
+  return outside;
+}
+
+template <class T>
+void Block<T>::abs() {
+  for (T& g : gradient()) g = std::abs(g);
+}
+
+template <class T>
+void Block<T>::sign() {
+  kernels::step<T>().sign(gradient().data(), size_);
+}
+
+// The pending factor stays outside of the sums: it is applied to the figure.
+
+template <class T>
+Figure Block<T>::sum() const {
+  return scale_ * static_cast<Figure>(kernels::step<T>().sum(source_, read_mask_, size_));
+}
+
+template <class T>
+Figure Block<T>::sum_squares() const {
+  const double s = kernels::step<T>().sum_squares(source_, read_mask_, size_);
+  const bool again = std::is_same_v<T, double> && !(s > safe_low && s < safe_high);
+  return scale_ * scale_ * (again ? sum_slowly(source_, read_mask_, size_, [](Figure x) { return x * x; }) : Figure(s));
+}
+
+template <class T>
+Figure Block<T>::sum_abs() const {
+  const double s = kernels::step<T>().abs_sum(source_, read_mask_, size_);
+  const bool again = !(s < (std::is_same_v<T, double> ? safe_high : 1e37));  // f32 lanes may have overflowed
+  return magnitude(scale_) * (again ? sum_slowly(source_, read_mask_, size_, magnitude) : Figure(s));
+}
+
+template <class T>
+Figure Block<T>::max_abs() const {
+  return magnitude(scale_) * static_cast<Figure>(kernels::step<T>().abs_max(source_, read_mask_, size_));
+}
+
+template <class T>
+Figure Block<T>::sum_powers(double p) const {
+  const double most = kernels::step<T>().abs_max(source_, read_mask_, size_);
+  if (!(most > 0) || std::isinf(most)) return static_cast<Figure>(most);  // zeros only, or NaN or infinite
+  double s = 0;                                                           // relative to the largest: nothing overflows
+  for (Index i = 0; i < size_; ++i)
+    if (live(read_mask_, i)) s += std::pow(std::abs(static_cast<double>(source_[i])) / most, p);
+  return static_cast<Figure>(s) * std::pow(magnitude(scale_) * static_cast<Figure>(most), static_cast<Figure>(p));
+}
+
+template class Block<float>;
+template class Block<double>;
+
+}  // namespace espalier::optim

@@ -1,0 +1,137 @@
+// Block: what a transform works on, at most 4,096 elements of one parameter, in the L1 cache.
+//
+// The gradient is read where it lies, with a factor and the mask pending, until someone needs it in memory: so a clip
+// costs one multiplication for the block, and what follows reads it once. The verbs below live in the library and are
+// vectorised whatever flags their caller is compiled with; map(f) is one loop of the caller's compiler.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include "espalier/core/error.h"
+
+namespace espalier::optim {
+
+class Pipeline;
+
+/// What is measured over blocks and added up. Its exponent range lets squares of doubles neither overflow nor vanish.
+using Figure = long double;
+
+/// T is float or double. What is called gradient here is what the transforms before this one made of it: behind an
+/// optimizer the update, which will be added to the value; in a constraint the value itself.
+template <class T>
+class Block {
+ public:
+  static constexpr Index capacity = 4096;  // 16 KB of f32; a multiple of 64, so that mask words do not split
+
+  // --- what it is ----------------------------------------------------------------------------------------------------
+  Index size() const noexcept { return size_; }
+  Index begin() const noexcept { return begin_; }                ///< its first element, counted within the parameter
+  std::size_t parameter() const noexcept { return parameter_; }  ///< place in the optimizer's list
+  std::int64_t updates() const noexcept { return updates_; }     ///< of this parameter, this one included
+  /// The parameter before the update (soft masks: the dense one).
+  std::span<const T> value() const noexcept { return {value_, length()}; }
+  /// This block's part of the transform's state number k, to read and write.
+  std::span<T> state(std::size_t k) const noexcept { return {static_cast<T*>(states_[k]) + state_begin_, length()}; }
+  /// This transform has been run on this block before in this step, see Transform::apply.
+  bool again() const noexcept { return again_; }
+  /// Bits of live weights, 64 to a word, from this block's first element; null: all are live.
+  const std::uint64_t* mask() const noexcept { return mask_; }
+
+  // --- verbs ---------------------------------------------------------------------------------------------------------
+  void multiply(Figure c) noexcept { scale_ *= c; }  ///< g <- c g. Pending: costs nothing
+  void add(double c);                                ///< g <- g + c
+  void add(double c, std::span<const T> x);          ///< g <- g + c x
+  void add_value(double c) { add(c, value()); }      ///< g <- g + c w: decay as part of the gradient
+  void clamp(double lo, double hi);                  ///< g <- g within [lo, hi]; NaN stays
+  void abs();
+  void sign();  ///< -1, 0, 1; NaN stays
+  /// w <- keep w, together with the update: decay that bypasses the transforms behind.
+  void decay(double keep) noexcept { keep_ *= keep; }
+  /// Soft masks: g <- mask g. (Hard masks are applied by the pipeline.)
+  void mask_gradient() noexcept {
+    if (soft_mask_) read_mask_ = soft_mask_;
+  }
+  /// g <- f(g), element by element, in one pass.
+  template <class F>
+  void map(F f) {
+    if (read_mask_ || !plain_scale()) materialise();  // mask bits are expanded in the library
+    const T* from = source_;
+    T* to = scratch_;
+    const T scale = static_cast<T>(scale_);
+    for (Index i = 0; i < size_; ++i) to[i] = f(from[i] * scale);
+    set_result();
+  }
+  /// The gradient in memory, to change in place.
+  std::span<T> gradient() {
+    if (source_ != scratch_ || scale_ != 1 || read_mask_) materialise();
+    return {scratch_, length()};
+  }
+
+  // --- figures of the gradient, over live coordinates
+  // ------------------------------------------------------------------
+  Figure sum() const;
+  Figure sum_squares() const;
+  Figure sum_abs() const;
+  Figure max_abs() const;             ///< NaN if there is one
+  Figure sum_powers(double p) const;  ///< of |g|^p
+
+  Index count_outside(double lo, double hi);  ///< entries below lo or above hi
+
+  // --- for transforms that take what is pending into their own loop
+  // ----------------------------------------------------
+  /// The gradient is scale * source[i], and 0 where mask() is.
+  struct Pending {
+    const T* source;
+    T scale;
+  };
+  Pending pending() {
+    if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+    return {source_, static_cast<T>(scale_)};
+  }
+  /// Nothing follows: w <- keep w + update, masked by mask(), may go straight into writable_value(); set_applied().
+  bool last() const noexcept { return last_; }
+  double keep() const noexcept { return keep_; }
+  T* writable_value() noexcept { return value_; }
+  /// Where the new gradient goes; set_result() then says it is there.
+  T* result() noexcept { return scratch_; }
+  void set_result() noexcept {
+    source_ = scratch_;
+    scale_ = 1;
+    read_mask_ = nullptr;
+  }
+  /// The value was written, see last().
+  void set_applied() noexcept { applied_ = true; }
+  /// Zeros the gradient again where the mask is 0, at its next use.
+  void remask() noexcept {
+    if (mask_) read_mask_ = mask_;
+  }
+
+ private:
+  friend class Pipeline;
+  std::size_t length() const noexcept { return static_cast<std::size_t>(size_); }
+  /// The pending factor is a normal number of type T, so it may be multiplied with as it is.
+  bool plain_scale() const noexcept;
+  void materialise();
+
+  const T* source_ = nullptr;
+  T* scratch_ = nullptr;
+  T* value_ = nullptr;
+  const std::uint64_t* read_mask_ = nullptr;  // pending on source_
+  const std::uint64_t* mask_ = nullptr;       // hard
+  const std::uint64_t* soft_mask_ = nullptr;
+  void* const* states_ = nullptr;  // of the transform at work, from the parameter's first element
+  Index state_begin_ = 0;
+  Index size_ = 0, begin_ = 0;
+  std::size_t parameter_ = 0;
+  std::int64_t updates_ = 0;
+  Figure scale_ = 1;
+  double keep_ = 1;
+  bool last_ = false, applied_ = false, again_ = false;
+};
+
+extern template class Block<float>;
+extern template class Block<double>;
+
+}  // namespace espalier::optim

@@ -1,0 +1,61 @@
+// Settings that must lie in a range: a number is looked at once, a schedule in every step.
+#pragma once
+
+#include <limits>
+#include <utility>
+
+#include "espalier/core/error.h"
+#include "espalier/optim/scalar.h"
+
+namespace espalier::optim::detail {
+
+/// A Scalar that is at least `lowest` and never NaN. Errors: ConfigError, which names owner and setting.
+class Range {
+ public:
+  Range(const char* owner, const char* setting, Scalar value, double lowest = 0)
+      : owner_(owner), setting_(setting), value_(std::move(value)), lowest_(lowest) {
+    if (!value_.scheduled()) checked(value_.value());
+  }
+  double at(std::int64_t step) const { return value_.scheduled() ? checked(value_.at(step)) : value_.value(); }
+  /// Always this number.
+  bool constantly(double number) const { return !value_.scheduled() && value_.value() == number; }
+
+ private:
+  double checked(double value) const {
+    if (!(value >= lowest_)) [[unlikely]]
+      fail<ConfigError>("[", owner_, "] ", setting_, " must not be ", lowest_ == 0 ? "negative" : "so low",
+                        " or NaN, got ", value);
+    return value;
+  }
+  const char* owner_;
+  const char* setting_;
+  Scalar value_;
+  double lowest_;
+};
+
+/// Two Scalars, min <= max. Errors: ConfigError, which names the owner.
+class Bounds {
+ public:
+  Bounds(const char* owner, Scalar min, Scalar max) : owner_(owner), min_(std::move(min)), max_(std::move(max)) {
+    if (!min_.scheduled() && !max_.scheduled()) begin(0);
+  }
+  void begin(std::int64_t step) {
+    const double min = min_.at(step), max = max_.at(step);
+    if (!(min <= max)) [[unlikely]]
+      fail<ConfigError>("[", owner_, "] bounds must be min <= max and not NaN, got min ", min, ", max ", max);
+    now_min_ = min;
+    now_max_ = max;
+  }
+  double min() const noexcept { return now_min_; }
+  double max() const noexcept { return now_max_; }
+  bool always_hold_zero() const {
+    return !min_.scheduled() && !max_.scheduled() && min_.value() <= 0 && max_.value() >= 0;
+  }
+
+ private:
+  const char* owner_;
+  Scalar min_, max_;
+  double now_min_ = 0, now_max_ = 0;
+};
+
+}  // namespace espalier::optim::detail

@@ -1,0 +1,30 @@
+#include "espalier/optim/optimizer.h"
+
+#include <utility>
+
+#include "espalier/optim/detail/pipeline.h"
+
+namespace espalier::optim {
+
+Optimizer::Optimizer(ParameterList parameters, Chain chain, OptimizerOptions options)
+    : pipeline_(std::make_unique<Pipeline>(parameters, chain, options.nonfinite, Pipeline::Goal::update_values)) {}
+Optimizer::Optimizer(Optimizer&&) noexcept = default;
+Optimizer& Optimizer::operator=(Optimizer&&) noexcept = default;
+Optimizer::~Optimizer() = default;
+
+StepReport Optimizer::step() { return pipeline_->step(); }
+void Optimizer::add_hook(std::shared_ptr<StepHook> hook) {
+  if (!hook) fail<ConfigError>("[attach] there is no hook");
+  pipeline_->add_hook(std::move(hook));
+}
+std::int64_t Optimizer::steps() const noexcept { return pipeline_->steps(); }
+const ParameterList& Optimizer::parameters() const noexcept { return pipeline_->parameters(); }
+OptimizerState Optimizer::state() const { return pipeline_->state(); }
+void Optimizer::load_state(const OptimizerState& state) { pipeline_->load_state(state); }
+std::string Optimizer::describe() const { return pipeline_->describe(); }
+
+StepReport apply_to_gradients(const ParameterList& parameters, const Chain& chain, ApplyOptions options) {
+  return Pipeline(parameters, chain, options.nonfinite, Pipeline::Goal::change_gradients, options.step).step();
+}
+
+}  // namespace espalier::optim

@@ -1,0 +1,46 @@
+// StepReport: what a step did. One record for each clip, by its name in the chain.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "espalier/core/error.h"
+
+namespace espalier::optim {
+
+/// What one clip saw and did. A clip of each tensor on its own reports its worst tensor: the one with the smallest
+/// coefficient.
+struct ClipRecord {
+  std::string name;
+  double norm_before = 0;        ///< over live coordinates; clip_by_value does not measure it
+  double norm_after = 0;         ///< coefficient * norm_before
+  double coefficient = 1;        ///< what the gradient was multiplied by
+  Index entries = 0;             ///< clip_by_value: entries that were moved to a bound
+  bool clipped = false;          ///< something was changed (measure_only: would have been)
+  bool nothing_to_clip = false;  ///< none of its parameters had a gradient
+};
+
+class StepReport {
+ public:
+  std::int64_t step = 0;                  ///< steps the optimizer has done, this one included
+  bool skipped = false;                   ///< nonfinite = skip_step: nothing was changed
+  Index nonfinite = 0;                    ///< NaN and infinite entries found in live coordinates of the gradients
+  Index with_gradient = 0;                ///< parameters that had one
+  Index without_gradient = 0;             ///< parameters left alone, for want of one
+  bool nothing_to_clip() const noexcept;  ///< there are clips, and none had a gradient to work on
+  bool clipped() const noexcept;          ///< any clip changed something
+
+  /// In the order of the chain.
+  const std::vector<ClipRecord>& clips() const noexcept { return clips_; }
+  /// The clip of this name, "clip_by_global_norm.2" where a name repeats. Errors: ConfigError, which lists the names.
+  const ClipRecord& operator[](std::string_view name) const;
+
+ private:
+  friend class Pipeline;
+  std::vector<ClipRecord> clips_;
+};
+
+}  // namespace espalier::optim

@@ -1,0 +1,118 @@
+// Transform: one step of what happens to gradients (or, as a constraint, to values) between backward and the weights.
+//
+//   class Sign final : public optim::TransformOf<Sign> {             // g <- sign(g), for f32 and f64
+//    public:
+//     std::string name() const override { return "sign"; }
+//     template <class T>
+//     void apply(optim::Block<T>& b) const { b.sign(); }
+//   };
+//   auto opt = optim::Optimizer(model.parameters(), chain(Sign(), sgd({.lr = 0.01})));
+#pragma once
+
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "espalier/autograd/parameter.h"
+#include "espalier/optim/block.h"
+#include "espalier/optim/report.h"
+
+namespace espalier::optim {
+
+/// What a transform must know a figure of before it can be applied. Anything but `nothing` ends the sweep before it.
+enum class Span : std::uint8_t {
+  nothing,
+  tensor,     ///< a figure of each parameter
+  everything  ///< and one of all parameters it works on (those selected by on())
+};
+/// What a transform must have before it at a time.
+enum class Grain : std::uint8_t {
+  block,  ///< any part of a parameter: fast
+  tensor  ///< a whole parameter: Block::size() is its size, and the sweeps before and behind it are cut off
+};
+enum class Combine : std::uint8_t { sum, max };
+/// The shape of a state.
+enum class StateShape : std::uint8_t { like_weight };
+
+struct StateSpec {
+  std::string name;  ///< saved as "<transform>/<name>/<parameter>"
+  StateShape shape = StateShape::like_weight;
+};
+
+/// What holds for a whole step.
+struct StepContext {
+  std::int64_t step;                      ///< steps done before this one: 0 at first. Schedules get it
+  const ParameterList& parameters;        ///< all of the optimizer's, each once
+  std::span<const std::int64_t> updates;  ///< how often each was updated, this step included if it has a gradient
+};
+
+/// What measure() returned, summed (or the maximum) over the blocks of each parameter that has a gradient.
+struct Measured {
+  std::span<const std::size_t> parameters;
+  std::span<const Figure> figures;  ///< one for each of `parameters`
+  Figure total;                     ///< of all of them
+};
+
+/// Abstract. Derive from TransformOf<Self>, which makes the f32 and the f64 overloads out of one template.
+class Transform {
+ public:
+  virtual ~Transform() = default;
+  virtual std::unique_ptr<Transform> clone() const = 0;
+
+  /// Short and constant; a chain numbers names that repeat.
+  virtual std::string name() const = 0;
+  virtual std::vector<StateSpec> states() const { return {}; }
+  virtual Span measures() const { return Span::nothing; }
+  virtual Combine combines() const { return Combine::sum; }
+  virtual Grain grain() const { return Grain::block; }
+  /// An input of 0 gives 0. If not (noise, a mean subtracted, a map whose author does not say), the pipeline applies
+  /// the mask again behind it.
+  virtual bool keeps_zeros() const { return false; }
+  /// Its output is to be added to the value. A chain has exactly one such transform for each parameter.
+  virtual bool makes_update() const { return false; }
+  /// It works on values, after the update.
+  virtual bool is_constraint() const { return false; }
+  /// It has a record in the StepReport.
+  virtual bool is_clip() const { return false; }
+  /// Its figure is not finite if, and only if, one of the entries measured is not: it serves as the finite check.
+  virtual bool finds_nonfinite() const { return false; }
+
+  /// Once a step, before anything is written: evaluate schedules here. Errors leave everything as it was.
+  virtual void begin(const StepContext&) {}
+  /// Between the sweeps, once all is measured.
+  virtual void measured(const Measured&, const StepContext&) {}
+  /// After the sweeps; `record` is there if is_clip().
+  virtual void end(ClipRecord* /*record*/) {}
+
+  virtual Figure measure(Block<float>&) const = 0;
+  virtual Figure measure(Block<double>&) const = 0;
+  /// Called on several threads at the same time, once for each block; a transform without state possibly twice, for the
+  /// sweep that measures and for the one behind it.
+  virtual void apply(Block<float>&) const = 0;
+  virtual void apply(Block<double>&) const = 0;
+};
+
+/// Self has `template <class T> void apply(Block<T>&) const`, and `template <class T> Figure measure(Block<T>&) const`
+/// if measures() says so.
+template <class Self>
+class TransformOf : public Transform {
+ public:
+  std::unique_ptr<Transform> clone() const final { return std::make_unique<Self>(self()); }
+  Figure measure(Block<float>& b) const final { return measured_in(b); }
+  Figure measure(Block<double>& b) const final { return measured_in(b); }
+  void apply(Block<float>& b) const final { self().template apply<float>(b); }
+  void apply(Block<double>& b) const final { self().template apply<double>(b); }
+
+ private:
+  const Self& self() const { return static_cast<const Self&>(*this); }
+  template <class T>
+  Figure measured_in(Block<T>& b) const {
+    if constexpr (requires { &Self::template measure<T>; })
+      return self().template measure<T>(b);
+    else
+      return 0;
+  }
+};
+
+}  // namespace espalier::optim
