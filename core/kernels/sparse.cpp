@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 
+#include "espalier/core/kernels/simd_config.h"
 #include "espalier/core/parallel.h"
 #include "espalier/core/storage.h"
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "espalier/core/kernels/simd_config.h"
 #include "espalier/core/parallel.h"
 #include "espalier/core/storage.h"
 
