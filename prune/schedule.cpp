@@ -10,7 +10,8 @@ namespace {
 
 void check_sparsity(const char* who, const char* what, double s) {
   if (!(s >= 0 && s <= 1))
-    fail<ConfigError>("[", who, "] ", what, " must be in [0, 1], got ", s, std::isnan(s) ? ". Hint: it must be given" : "");
+    fail<ConfigError>("[", who, "] ", what, " must be in [0, 1], got ", s,
+                      std::isnan(s) ? ". Hint: it must be given" : "");
 }
 
 void check_span(const char* who, std::int64_t begin, std::int64_t end, std::int64_t every) {
@@ -62,10 +63,11 @@ Schedule constant(ConstantOptions o) {
 }
 
 double polynomial_sparsity(const PolynomialOptions& o, std::int64_t step) {
-  const double fraction = o.end > o.begin ? static_cast<double>(step - o.begin) / static_cast<double>(o.end - o.begin)
+  const double fraction = o.end > o.begin  ? static_cast<double>(step - o.begin) / static_cast<double>(o.end - o.begin)
                           : step < o.begin ? 0.0
                                            : 1.0;
-  return o.final_sparsity + (o.initial_sparsity - o.final_sparsity) * std::pow(1 - std::clamp(fraction, 0.0, 1.0), o.power);
+  return o.final_sparsity +
+         (o.initial_sparsity - o.final_sparsity) * std::pow(1 - std::clamp(fraction, 0.0, 1.0), o.power);
 }
 
 Schedule polynomial(PolynomialOptions options) { return checked_polynomial("polynomial", options); }

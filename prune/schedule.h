@@ -35,8 +35,8 @@ class Schedule {
   Function schedule_;
 };
 
-// Errors of all: ConfigError for a sparsity outside [0, 1], a negative step, or begin > end. A NaN or -1 below means: must
-// be given.
+// Errors of all: ConfigError for a sparsity outside [0, 1], a negative step, or begin > end. A NaN or -1 below means:
+// must be given.
 
 struct OneShotOptions {
   double sparsity = std::numeric_limits<double>::quiet_NaN();

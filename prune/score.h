@@ -1,7 +1,8 @@
 // Score: how much each weight matters. What scores lowest is pruned first.
 //
 //   prune::Score by_gradient("by_gradient", [](const ParameterState& p, const prune::Statistics& s) {   // |w g|
-//     return mul(p.value(), s.gradient).value();                                   // signs count: take abs where you mean it
+//     return mul(p.value(), s.gradient).value();                                   // signs count: take abs where you
+//     mean it
 //   }, {.gradient = true});
 #pragma once
 
@@ -29,8 +30,8 @@ struct Needs {
   bool gradient = false;  ///< a parameter without a gradient is then an error
 };
 
-/// A named function (parameter, statistics) -> tensor of the weight's shape, f32 or f64; higher means keep. Infinite scores
-/// are allowed, NaN is an error of the selection. A value; copies share the function.
+/// A named function (parameter, statistics) -> tensor of the weight's shape, f32 or f64; higher means keep. Infinite
+/// scores are allowed, NaN is an error of the selection. A value; copies share the function.
 class Score {
  public:
   using Function = std::function<Tensor(const ParameterState&, const Statistics&)>;
@@ -44,8 +45,8 @@ class Score {
 
   const std::string& name() const noexcept { return name_; }
   Needs needs() const noexcept { return needs_; }
-  /// Scores of one parameter, contiguous. Errors: ConfigError if what it needs is not there; ShapeError or DTypeError if
-  /// what it returns does not fit; the text has the parameter's name.
+  /// Scores of one parameter, contiguous. Errors: ConfigError if what it needs is not there; ShapeError or DTypeError
+  /// if what it returns does not fit; the text has the parameter's name.
   Tensor operator()(const NamedParameter& parameter, const Statistics& statistics) const;
 
  private:
@@ -57,11 +58,12 @@ class Score {
 struct MagnitudeOptions {
   double p = 1;
 };
-/// |w|^p; of the dense weights in soft mode. p only matters where scores are added up. Errors: ConfigError unless p > 0.
-/// Janowsky 1989; Han, Pool, Tran, Dally 2015.
+/// |w|^p; of the dense weights in soft mode. p only matters where scores are added up. Errors: ConfigError unless p >
+/// 0. Janowsky 1989; Han, Pool, Tran, Dally 2015.
 Score magnitude(MagnitudeOptions options = {});
 
-/// U(0, 1), the baseline. The same (rng, step, parameter) always gives the same scores, so runs repeat and resume exactly.
+/// U(0, 1), the baseline. The same (rng, step, parameter) always gives the same scores, so runs repeat and resume
+/// exactly.
 Score random(Rng& rng);
 
 }  // namespace espalier::prune

@@ -19,8 +19,8 @@ Index count_of(const char* op, double fraction, Index n) {
 
 namespace {
 
-// Scores as unsigned keys in the same order. The smallest and the largest key belong to NaNs, which are refused, so they
-// are free for what must sort below and above everything.
+// Scores as unsigned keys in the same order. The smallest and the largest key belong to NaNs, which are refused, so
+// they are free for what must sort below and above everything.
 constexpr Index grain = Index{1} << 16;  // a multiple of 64: chunks share no mask word
 
 template <class Key>
@@ -97,7 +97,8 @@ Threshold<Key> threshold_of(std::span<const Key> keys, Index k) {
   parallel_for(n, grain, [&](Index begin, Index end) {
     auto to = static_cast<std::size_t>(at[static_cast<std::size_t>(begin / grain)]);
     for (Index i = begin; i < end; ++i)
-      if (const Key key = keys[static_cast<std::size_t>(i)]; static_cast<std::size_t>(key >> shift) == bin) inside[to++] = key;
+      if (const Key key = keys[static_cast<std::size_t>(i)]; static_cast<std::size_t>(key >> shift) == bin)
+        inside[to++] = key;
   });
   const auto nth = inside.begin() + (k - below - 1);
   std::nth_element(inside.begin(), nth, inside.end());
@@ -174,7 +175,8 @@ std::vector<Mask> select(std::span<const Candidate> candidates, Index prune, Ind
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       const std::span<Key> own = keys_of(c);
       Mask best(static_cast<Index>(own.size()));
-      each_lowest<Key>(own, lowest<Key>(own, static_cast<Index>(own.size()) - kept(c)), [&](Index i) { best.set(i, false); });
+      each_lowest<Key>(own, lowest<Key>(own, static_cast<Index>(own.size()) - kept(c)),
+                       [&](Index i) { best.set(i, false); });
       for (Index i = 0; i < best.size(); ++i)
         if (best[i]) own[static_cast<std::size_t>(i)] = highest_key<Key>;
     }
@@ -194,7 +196,8 @@ std::vector<Mask> prune_lowest(std::span<const Candidate> candidates, Index prun
   for (const Candidate& c : candidates) {
     single = single && c.scores.dtype() == DType::f32;
     if (c.pruned.defined() && c.pruned.size() != c.scores.size())
-      fail<ShapeError>("[prune] ", c.pruned.size(), " mask bits for the scores of '", c.name, "' of shape ", c.scores.shape());
+      fail<ShapeError>("[prune] ", c.pruned.size(), " mask bits for the scores of '", c.name, "' of shape ",
+                       c.scores.shape());
   }
   return single ? select<float, std::uint32_t>(candidates, prune, min_keep)
                 : select<double, std::uint64_t>(candidates, prune, min_keep);
