@@ -1,0 +1,30 @@
+// What is pruned: one row for each parameter, and the rows as text.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "espalier/autograd/parameter.h"
+
+namespace espalier::prune {
+
+/// Weights that are not pruned: by the mask, or stored, if the value is packed.
+Index live_weights(const ParameterState& parameter);
+
+struct SparsityRow {
+  std::string name;
+  Shape shape;
+  Index size = 0, live = 0;
+  std::string state;  ///< "dense", "hard" or "soft" mask, or how the value is packed
+  double sparsity() const noexcept { return size > 0 ? 1 - static_cast<double>(live) / static_cast<double>(size) : 0; }
+};
+std::vector<SparsityRow> sparsity_rows(const ParameterList& parameters);
+/// A row's line each, in aligned columns, and the total.
+std::string table(const std::vector<SparsityRow>& rows);
+
+/// Cells in aligned columns, the first column to the left, the others to the right. The first row is the heading.
+std::string aligned(const std::vector<std::vector<std::string>>& rows);
+/// "91.3 %"
+std::string percent(double share);
+
+}  // namespace espalier::prune
