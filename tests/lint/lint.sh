@@ -42,7 +42,7 @@ include='^[[:space:]]*#[[:space:]]*include[[:space:]]*'
 house 'A quoted include is "espalier/<module>/<file>.h" (Highway in core/ apart)' "$include\"([^eh]|e[^s]|h[^w])"
 forbid 'No relative includes' "$include[\"<]\.\.?/"
 forbid 'A program includes "espalier/...", or its own tree by its path from the top' "$include\"([^/\"]*\"|(core|autograd|nn|optim|prune|data|io|train)/)"
-forbid 'OpenBLAS: core/ only' "$include[\"<](cblas|openblas_config|f77blas)" 'core/blas\.cpp'
+forbid 'OpenBLAS: core/kernels/gemm.cpp only' "$include[\"<](cblas|openblas_config|f77blas)" 'core/kernels/gemm\.cpp'
 forbid 'oneTBB: core/*.cpp only' "$include[\"<](tbb|oneapi)/" 'core/[^:]*\.cpp'
 forbid 'Highway: core/ only' "$include[\"<]hwy/" 'core/'
 forbid 'Random123: core/*.cpp only' "$include[\"<]Random123/" 'core/[^:]*\.cpp'
@@ -66,7 +66,7 @@ fi
 # Behaviour: nothing that a user's argument or file can reach ends the process or draws from a global seed.
 house 'Throw an Error; never end the process' '(^|[^_[:alnum:].>])(std::)?(abort|exit|_Exit|quick_exit|terminate|assert)[[:space:]]*\('
 house 'Random numbers come from Rng' 'std::(rand|random_device|mt19937)|\bsrand\('
-forbid 'A test asserts something, and runs' 'DISABLED_|(EXPECT|ASSERT)_TRUE\(true\)'
+forbid 'A test asserts something, and runs' 'TEST(_[FP])?\(.*DISABLED_|(EXPECT|ASSERT)_TRUE\(true\)'
 
 # Size and text.
 report 'A file is at most 800 lines long' "$(wc -l "${sources[@]}" | awk '$2 != "total" && $1 > 800 {print $2 ": " $1 " lines"}')"

@@ -4,7 +4,7 @@ set -uo pipefail
 lint=$(dirname "${BASH_SOURCE[0]}")/lint.sh
 tree=$(mktemp -d)
 trap 'rm -rf "$tree"' EXIT
-mkdir -p "$tree"/{core,nn,optim/kernels,tests/nn,docs}
+mkdir -p "$tree"/{core/kernels,nn,optim/kernels,tests/nn,docs}
 failures=0
 
 # expect RULE FILE LINE: a tree whose FILE holds LINE breaks RULE; an empty RULE: it breaks none.
@@ -26,7 +26,7 @@ expect() {
 printf '#pragma once\n#include <vector>\n\n#include "espalier/core/b.h"\n' >"$tree/core/a.h"
 expect '' nn/a.h '#include "espalier/autograd/tape.h"'
 expect '' core/a.cpp '#include "hwy/foreach_target.h"'
-expect '' core/blas.cpp '#include <cblas.h>'
+expect '' core/kernels/gemm.cpp '#include <cblas.h>'
 expect '' core/a.cpp 'static_assert(sizeof(int) == 4); done.exit(1); Tensor rand(Rng& rng);'
 expect '' tests/nn/a_test.cpp '#include "tests/nn/table.h"'
 expect 'A quoted include is' nn/a.cpp '#include "a.h"'
