@@ -10,6 +10,7 @@
 #include "espalier/optim/adam.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/constraint.h"
+#include "espalier/optim/mask_gradient.h"
 #include "espalier/optim/optimizer.h"
 #include "espalier/optim/sgd.h"
 
