@@ -4,7 +4,15 @@
 
 namespace espalier {
 
-Mask::Mask(Index size) : size_(size), words_(static_cast<std::size_t>((size + 63) / 64), ~std::uint64_t{0}) {
+namespace {
+Index checked_size(Index size) {
+  if (size < 0) fail<ShapeError>("[mask] a mask of ", size, " bits");
+  return size;
+}
+}  // namespace
+
+Mask::Mask(Index size)
+    : size_(checked_size(size)), words_(static_cast<std::size_t>((size + 63) / 64), ~std::uint64_t{0}) {
   if (size % 64 != 0) words_.back() = (std::uint64_t{1} << (size % 64)) - 1;
 }
 
@@ -15,7 +23,7 @@ Mask::Mask(const Tensor& keep) : Mask(keep.size()) {
     if (!live[i]) set(i, false);
 }
 
-Mask::Mask(Index size, std::vector<std::uint64_t> words) : size_(size), words_(std::move(words)) {
+Mask::Mask(Index size, std::vector<std::uint64_t> words) : size_(checked_size(size)), words_(std::move(words)) {
   if (static_cast<Index>(words_.size()) != (size + 63) / 64)
     fail<ShapeError>("[mask] ", words_.size(), " words do not hold ", size, " bits");
   if (size % 64 != 0) words_.back() &= (std::uint64_t{1} << (size % 64)) - 1;

@@ -12,10 +12,10 @@ namespace {
 constexpr Index full_print_limit = 1000;
 constexpr Index edge = 3;  // elements shown at either end of a cut axis
 
-std::string number(double value, bool floating) {
+std::string number(double value) {
   char text[32];
-  if (!floating)
-    std::snprintf(text, sizeof text, "%.0f", value);
+  if (std::isnan(value))
+    return "nan";  // printf would show its sign
   else if (std::isfinite(value) && value == std::trunc(value) && std::abs(value) < 1e6)
     std::snprintf(text, sizeof text, "%.0f.", value);
   else
@@ -40,7 +40,12 @@ std::vector<Index> shown(Index n, bool cut) {
 
 class Printer {
  public:
-  explicit Printer(const Tensor& tensor) : cut_(tensor.size() > full_print_limit) {
+  /// Rows but the first are indented by `indent`, to stand below it.
+  Printer(const Tensor& tensor, std::size_t indent) : cut_(tensor.size() > full_print_limit), indent_(indent) {
+    if (tensor.size() == 0) {  // however long its other axes
+      text = "[]";
+      return;
+    }
     collect(tensor);
     for (const std::string& cell : cells_) width_ = std::max(width_, cell.size());
     emit(tensor, 0);
@@ -49,8 +54,15 @@ class Printer {
 
  private:
   static std::string cell(const Tensor& scalar) {
-    if (scalar.dtype() == DType::boolean) return scalar.item() != 0 ? "true" : "false";
-    return number(scalar.item(), is_floating(scalar.dtype()));
+    return dispatch(scalar.dtype(), [&]<class T>() -> std::string {
+      const T value = *scalar.data<T>();
+      if constexpr (std::is_same_v<T, bool>)
+        return value ? "true" : "false";
+      else if constexpr (std::is_floating_point_v<T>)
+        return number(static_cast<double>(value));
+      else
+        return std::to_string(value);
+    });
   }
   void collect(const Tensor& tensor) {
     if (tensor.rank() == 0) {
@@ -60,7 +72,7 @@ class Printer {
     for (Index i : shown(tensor.dim(0), cut_))
       if (i >= 0) collect(tensor.select(0, i));
   }
-  void emit(const Tensor& tensor, int depth) {
+  void emit(const Tensor& tensor, std::size_t depth) {
     if (tensor.rank() == 0) {
       const std::string& own = cells_[next_++];
       text.append(width_ - own.size(), ' ').append(own);
@@ -74,8 +86,7 @@ class Printer {
         if (tensor.rank() == 1)
           text += ' ';
         else
-          text.append(static_cast<std::size_t>(tensor.rank() - 1), '\n')
-              .append(static_cast<std::size_t>(depth + 1), ' ');
+          text.append(static_cast<std::size_t>(tensor.rank() - 1), '\n').append(indent_ + depth + 1, ' ');
       }
       first = false;
       if (i < 0)
@@ -87,6 +98,7 @@ class Printer {
   }
 
   bool cut_;
+  std::size_t indent_;
   std::vector<std::string> cells_;
   std::size_t width_ = 0, next_ = 0;
 };
@@ -99,7 +111,7 @@ std::string Tensor::to_string() const {
   if (packed())
     text += "packed";
   else
-    text += Printer(*this).text;
+    text += Printer(*this, text.size()).text;
   append(text, std::string_view(", shape "));
   append(text, shape_);
   text += ", ";

@@ -1,4 +1,4 @@
-// Rng: a counter-based random number generator. A value: copyable, splittable, saved in 32 bytes; there is no global
+// Rng: a counter-based random number generator. A value: copyable, splittable, saved in 24 bytes; there is no global
 // seed.
 #pragma once
 

@@ -20,6 +20,7 @@ constexpr std::uint64_t cache_limit = std::uint64_t{4} << 30;  // per thread; wh
 struct Cache {
   Storage* free_list[bins];
   AllocatorStatistics statistics;
+  bool open;    // the closer below will run
   bool closed;  // the thread is ending: give blocks straight back
 };
 thread_local constinit Cache cache = {};
@@ -31,7 +32,10 @@ struct CacheCloser {
     cache.closed = true;
   }
 };
-void close_with_thread() { thread_local CacheCloser closer; }
+void close_with_thread() {
+  thread_local CacheCloser closer;
+  cache.open = true;
+}
 
 /// The link to the next free block lies where the values of a used one lie.
 Storage*& next_of(Storage* block) { return *reinterpret_cast<Storage**>(block->data()); }
@@ -68,7 +72,6 @@ Storage* Storage::take(std::uint64_t bytes) {
     }
     if (alignment == huge_page) madvise(block, room, MADV_HUGEPAGE);
     ++cache.statistics.system_allocations;
-    close_with_thread();
   }
   new (block) Storage;
   block->bytes = bytes;
@@ -83,6 +86,7 @@ void Storage::give(Storage* block) noexcept {
     std::free(block);
     return;
   }
+  if (!cache.open) [[unlikely]] close_with_thread();
   next_of(block) = cache.free_list[bin];
   cache.free_list[bin] = block;
   cache.statistics.cached_bytes += bytes_of(bin);

@@ -146,9 +146,9 @@ Tensor Tensor::full(const Shape& shape, double value, DType type) {
 
 Tensor Tensor::arange(double start, double stop, double step, DType type) {
   if (step == 0 || std::isnan(step)) fail<ConfigError>("[arange] the step must not be ", step);
-  const double steps = std::ceil((stop - start) / step);
+  const double steps = std::max(std::ceil((stop - start) / step), 0.);
   if (!(steps < 9e18)) fail<ShapeError>("[arange] no finite number of steps from ", start, " to ", stop, " by ", step);
-  Tensor result = empty({std::max<Index>(0, static_cast<Index>(steps))}, type);
+  Tensor result = empty({static_cast<Index>(steps)}, type);
   dispatch(type, [&]<class T>() {
     T* out = result.write<T>("arange");
     for (Index i = 0; i < result.size(); ++i) out[i] = convert<T>(start + step * static_cast<double>(i));
@@ -249,7 +249,8 @@ double Tensor::at(std::initializer_list<Index> position) const {
 void Tensor::copy_from(const Tensor& from, const char* op) {
   check_same_shape(op, shape_, from.shape_);
   // Overlapping views of one storage: read everything before the first write.
-  const Tensor source = shares_storage(from) && data_ != from.data_ ? from.clone() : from;
+  const bool overlaps = shares_storage(from) && !(data_ == from.data_ && strides_ == from.strides_);
+  const Tensor source = overlaps ? from.clone() : from;
   dispatch(source.type_, [&]<class From>() {
     const From* in = source.data<From>();
     dispatch(type_, [&]<class To>() { copy_strided(in, source.strides_, write<To>(op), strides_, shape_); });
@@ -384,7 +385,7 @@ Tensor Tensor::slice(int axis, Index start, Index stop, Index step) const {
   Shape shape = shape_;
   Dims strides = strides_;
   shape[at] = (last - first) / step + ((last - first) % step != 0);
-  strides[at] *= step;
+  if (shape[at] > 1) strides[at] *= step;  // with fewer elements the step may be anything
   return as_strided(shape, strides, shape[at] == 0 ? 0 : first * strides_[at]);
 }
 
@@ -433,6 +434,7 @@ Tensor Tensor::unsqueeze(int axis) const {
 }
 
 Tensor Tensor::broadcast_to(const Shape& shape) const {
+  checked_count(shape);
   const int added = shape.rank() - rank();
   Dims strides;
   for (int axis = 0; axis < shape.rank(); ++axis) {
