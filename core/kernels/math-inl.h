@@ -119,12 +119,16 @@ HWY_INLINE V Exp(V x) {
   return JoinExp(SplitExp(Limit(x, All<V>(Tables<V>::exp_lowest), All<V>(Tables<V>::exp_highest))));
 }
 
+/// exp from its parts for n in [-bias, 0]; at -bias it is 0.
+template <class V>
+HWY_INLINE V JoinExpNegative(ExpParts<V> parts) {
+  return Mul(Add(All<V>(1.0), parts.expm1_r), PowerOfTwo(parts.n));
+}
 /// exp(x) for x <= 0; results below the smallest normal number (or twice that) become 0.
 template <class V>
 HWY_INLINE V ExpNegative(V x) {
   constexpr double lowest = -(static_cast<double>(Tables<V>::exponent_bias)) * 0.6931471805599453;
-  const auto parts = SplitExp(Limit(x, All<V>(lowest), All<V>(0.0)));
-  return Mul(Add(All<V>(1.0), parts.expm1_r), PowerOfTwo(parts.n));
+  return JoinExpNegative(SplitExp(Limit(x, All<V>(lowest), All<V>(0.0))));
 }
 
 template <class V>
@@ -249,17 +253,22 @@ HWY_INLINE V LogOnePlusExp(V x) {
   return Add(above, Log1pFinite(Exp(Neg(hn::Abs(x)))));
 }
 
-/// exp(-c x^2), c = 1 or 1/2, x >= 0: the square is split so that its rounding does not grow into the exponential.
+/// -c x^2, c = 1 or 1/2, x >= 0, as a sum: the rounding of the square must not grow into its exponential.
 template <class V>
-HWY_INLINE V ExpNegSquare(V x, double c) {
+HWY_INLINE ExpParts<V> SplitExpNegSquare(V x, double c) {
+#if HWY_NATIVE_FMA
+  const V scaled = Mul(All<V>(-c), x);
+  const V high = Mul(scaled, x);
+  return SplitExp(high, hn::MulSub(scaled, x, high));
+#else
   const hn::DFromV<V> d;
   const hn::RebindToUnsigned<decltype(d)> du;
   using U = hn::TFromD<decltype(du)>;
   constexpr U upper = static_cast<U>(~U(0) << (Tables<V>::mantissa_bits / 2 + 1));
   const V head = BitCast(d, And(BitCast(du, x), hn::Set(du, upper)));
   const V high = Mul(Mul(All<V>(-c), head), head);  // exact
-  const V low = Mul(Mul(All<V>(-c), Sub(x, head)), Add(x, head));
-  return JoinExp(SplitExp(high, low));
+  return SplitExp(high, Mul(Mul(All<V>(-c), Sub(x, head)), Add(x, head)));
+#endif
 }
 /// exp(z^2) erfc(z) for z >= 0, up to erfc_highest. Shepherd and Laframboise 1981.
 template <class V>
@@ -274,13 +283,20 @@ HWY_INLINE V ScaledErfc(V z) {
 template <class V>
 HWY_INLINE V ErfcAbs(V x) {
   const V z = Limit(hn::Abs(x), All<V>(0.0), All<V>(Tables<V>::erfc_highest));
-  return Mul(ExpNegSquare(z, 1.0), ScaledErfc(z));
+  return Mul(JoinExp(SplitExpNegSquare(z, 1.0)), ScaledErfc(z));
 }
 template <class V>
 HWY_INLINE V Erf(V x) {
   const V square = Mul(x, x);
   const V small = MulAdd(x, Polynomial(square, Tables<V>::erf_rest), x);
-  const V large = WithSignOf(Sub(All<V>(1.0), ErfcAbs(x)), x);
+  V tail;
+  if constexpr (sizeof(ElementOf<V>) == sizeof(float)) {  // its absolute error matters only: no division
+    const V z = Limit(hn::Abs(x), All<V>(1.0), All<V>(Tables<V>::erf_highest));
+    tail = JoinExpNegative(SplitExp(Neg(Polynomial(z, Tables<V>::log_erfc))));
+  } else {
+    tail = ErfcAbs(x);
+  }
+  const V large = WithSignOf(Sub(All<V>(1.0), tail), x);
   return IfThenElse(Lt(hn::Abs(x), All<V>(1.0)), small, large);
 }
 template <class V>
@@ -296,8 +312,8 @@ struct Normal {
 };
 template <class V>
 HWY_INLINE Normal<V> NormalAt(V x) {
-  const V a = Limit(hn::Abs(x), All<V>(0.0), All<V>(Tables<V>::erfc_highest * 1.41));
-  const V e = ExpNegSquare(a, 0.5);
+  const V a = Limit(hn::Abs(x), All<V>(0.0), All<V>(Tables<V>::normal_highest));
+  const V e = JoinExpNegative(SplitExpNegSquare(a, 0.5));
   const V below = Mul(Mul(All<V>(0.5), e), ScaledErfc(Mul(a, All<V>(0.70710678118654752440))));  // of -|x|
   return {Mul(e, All<V>(0.39894228040143267794)), IfThenElse(Lt(x, All<V>(0.0)), below, Sub(All<V>(1.0), below))};
 }

@@ -37,7 +37,13 @@ struct MathTables<float> {
   /// erf(x)/x - 1 for |x| <= 1, in x^2: 1.2e-9.
   static constexpr float erf_rest[] = {1.283791661e-01f, -3.761262596e-01f, 1.128359437e-01f, -2.685421146e-02f,
                                        5.189087242e-03f, -8.016864303e-04f, 7.875874871e-05f};
-  static constexpr float erfc_highest = 10.5f;  // erfc is 0 beyond
+  static constexpr float erf_highest = 3.95f;  // erf is 1 beyond
+  /// -log(erfc(z)) on [1, erf_highest]: 1.4e-8.
+  static constexpr float log_erfc[] = {-3.296774521e-04f, 1.130274057e+00f,  6.317532659e-01f,
+                                       1.101519838e-01f,  -2.646397799e-02f, 4.775390960e-03f,
+                                       -6.003313465e-04f, 4.649460971e-05f,  -1.660158659e-06f};
+  static constexpr float erfc_highest = 10.5f;     // erfc is 0 beyond
+  static constexpr float normal_highest = 13.26f;  // exp(-x^2/2) is 2^-bias there
   /// (1 + 2 z) exp(z^2) erfc(z) in (z - 3)/(z + 3): 3.8e-9.
   static constexpr float erfcx[] = {1.253008008e+00f,  -1.356211454e-01f, -4.756231979e-02f, 1.296467185e-01f,
                                     -1.192719191e-01f, 6.829302758e-02f,  -2.379466407e-02f, 2.576856408e-03f,
@@ -85,6 +91,7 @@ struct MathTables<double> {
                                         -1.63646421581676160e-07, 1.47924012094048135e-08,  -1.21645600572834498e-09,
                                         8.70904512905310619e-11,  -4.23094582429533771e-12};
   static constexpr double erfc_highest = 27.5;
+  static constexpr double normal_highest = 37.65;
   /// 8.5e-18.
   static constexpr double erfcx[] = {
       1.25300805826972961e+00,  -1.35621106124581114e-01, -4.75622943534530079e-02, 1.29645158702751645e-01,

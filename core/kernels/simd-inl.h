@@ -29,22 +29,31 @@ using Lane = hn::Vec<Tag<T>>;
 template <class T>
 constexpr Index lanes_of = static_cast<Index>(hn::MaxLanes(Tag<T>()));
 
-/// The first `count` lanes from x, the others `fill`.
+/// The first `count` lanes from x, the others `fill`. Nothing behind them is read.
 template <class T>
 HWY_INLINE Lane<T> LoadPart(const T* x, Index count, T fill = T(0)) {
   const Tag<T> d;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3  // whose masked loads touch no more than they load
+  const auto first = FirstN(d, static_cast<std::size_t>(count));
+  return IfThenElse(first, MaskedLoad(first, d, x), hn::Set(d, fill));
+#else
   HWY_ALIGN T buffer[lanes_of<T>];
   Store(hn::Set(d, fill), d, buffer);
-  std::copy_n(x, count, buffer);
+  for (Index i = 0; i < count; ++i) buffer[i] = x[i];
   return hn::Load(d, buffer);
+#endif
 }
 /// Stores the first `count` lanes.
 template <class T>
 HWY_INLINE void StorePart(Lane<T> v, T* y, Index count) {
   const Tag<T> d;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  BlendedStore(v, FirstN(d, static_cast<std::size_t>(count)), d, y);
+#else
   HWY_ALIGN T buffer[lanes_of<T>];
   Store(v, d, buffer);
-  std::copy_n(buffer, count, y);
+  for (Index i = 0; i < count; ++i) y[i] = buffer[i];
+#endif
 }
 
 /// Where a loop over vectors stands: all lanes are there (Whole), or only `count` of them (Part). Loads and stores go
