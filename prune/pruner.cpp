@@ -177,14 +177,7 @@ void Pruner::freeze() {
   work_->options.mode = MaskMode::hard;
 }
 
-double Pruner::sparsity() const {
-  Index live = 0, all = 0;
-  for (const NamedParameter& named : work_->list) {
-    live += live_weights(*named.parameter);
-    all += named.parameter->value().size();
-  }
-  return all > 0 ? 1 - static_cast<double>(live) / static_cast<double>(all) : 0;
-}
+double Pruner::sparsity() const { return prune::sparsity(work_->list, optim::Select()); }
 
 const ParameterList& Pruner::parameters() const noexcept { return work_->list; }
 std::vector<SparsityRow> Pruner::report() const { return sparsity_rows(work_->list); }

@@ -33,11 +33,11 @@ enum class Scope : std::uint8_t {
 struct PrunerOptions {
   Score score = magnitude();
   Scope scope = Scope::global;
-  Schedule schedule;                             ///< without one, call to_sparsity() or prune_fraction()
+  Schedule schedule = Schedule();                ///< without one, call to_sparsity() or prune_fraction()
   optim::Select select = optim::select_rank(2);  ///< weights of layers, no biases or gains
   MaskMode mode = MaskMode::hard;
-  Index min_keep = 1;                 ///< live weights left in every tensor, so that none dies silently
-  std::vector<optim::Select> groups;  ///< for Scope::group: a parameter belongs to the first that matches
+  Index min_keep = 1;                      ///< live weights left in every tensor, so that none dies silently
+  std::vector<optim::Select> groups = {};  ///< for Scope::group: a parameter belongs to the first that matches
 };
 
 /// Tensors by key, for checkpoints.

@@ -13,6 +13,16 @@ Index live_weights(const ParameterState& p) {
   return packed ? packed->live() : p.value().size();
 }
 
+double sparsity(const ParameterList& parameters, const optim::Select& select) {
+  Index live = 0, all = 0;
+  for (const NamedParameter& named : parameters) {
+    if (!select(named)) continue;
+    live += live_weights(*named.parameter);
+    all += named.parameter->value().size();
+  }
+  return all > 0 ? 1 - static_cast<double>(live) / static_cast<double>(all) : 0;
+}
+
 std::vector<SparsityRow> sparsity_rows(const ParameterList& parameters) {
   std::vector<SparsityRow> rows;
   for (const NamedParameter& named : parameters) {

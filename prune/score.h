@@ -20,9 +20,9 @@ namespace espalier::prune {
 
 /// What a score may look at besides the parameter itself.
 struct Statistics {
-  std::int64_t step = 0;      ///< steps done by the optimizer the pruner is attached to; 0 without one
-  std::size_t parameter = 0;  ///< place of the parameter in the pruner's selection
-  Tensor gradient;            ///< raw gradient, if the score needs it
+  std::int64_t step = 0;       ///< steps done by the optimizer the pruner is attached to; 0 without one
+  std::size_t parameter = 0;   ///< place of the parameter in the pruner's selection
+  Tensor gradient = Tensor();  ///< raw gradient, if the score needs it
 };
 
 /// What must be gathered before a score can be asked.
