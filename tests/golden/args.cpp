@@ -82,6 +82,14 @@ std::vector<Index> Args::integers(const std::string& key) const {
   return result;
 }
 
+std::vector<double> Args::numbers(const std::string& key) const {
+  const json& list = object_->at(key);
+  if (!list.is_array()) refuse("argument " + key + " is no list: " + list.dump());
+  std::vector<double> result;
+  for (const json& entry : list) result.push_back(to_number(entry, key));
+  return result;
+}
+
 std::vector<Args> Args::objects(const std::string& key) const {
   const json& list = object_->at(key);
   if (!list.is_array()) refuse("argument " + key + " is no list: " + list.dump());

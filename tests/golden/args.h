@@ -36,6 +36,7 @@ class Args {
   }
   /// One integer, or a list of them.
   std::vector<Index> integers(const std::string& key) const;
+  std::vector<double> numbers(const std::string& key) const;
   Dims dims(const std::string& key) const { return Dims(std::span<const Index>(integers(key))); }
   std::vector<Args> objects(const std::string& key) const;
   Args object(const std::string& key) const;
