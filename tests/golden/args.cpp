@@ -103,7 +103,7 @@ Args Args::object(const std::string& key) const { return parse(object_->at(key).
 void Args::expect(const std::string& key, double only_value) const {
   if (!has(key)) return;
   const json& value = object_->at(key);
-  const double number = value.is_boolean() ? double{value.get<bool>()} : to_number(value, key);
+  const double number = value.is_boolean() ? (value.get<bool>() ? 1.0 : 0.0) : to_number(value, key);
   if (number != only_value) throw Unsupported{key + " = " + value.dump()};
 }
 

@@ -35,10 +35,10 @@ class Input {
 
   /// What the op gets. `leaf` is what a gradient is asked for.
   Variable make(Tape* tape, bool wanted) {
-    Tensor leaf = base_;
-    for (const ViewStep& step : steps_) leaf = viewed(leaf, step);
-    this->leaf = wanted ? tape->watch(leaf) : Variable(leaf);
-    Variable argument = this->leaf;
+    Tensor view = base_;
+    for (const ViewStep& step : steps_) view = viewed(view, step);
+    leaf = wanted ? tape->watch(view) : Variable(view);
+    Variable argument = leaf;
     for (const ViewStep& step : later_) argument = viewed(argument, step);
     return argument;
   }
