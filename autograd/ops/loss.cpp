@@ -95,7 +95,8 @@ Variable probability_cross_entropy(const Variable& p, const Variable& target) {
   return record("probability_cross_entropy", std::move(y), {&p, &target},
                 [p = Saved(p), t = Saved(target), held](const Variable& g, Wants wants) {
                   const Variable& v = p.get();
-                  auto spread = [&] { return maximum(mul(v, affine(v, -1, 1)), Tensor::full({}, 1e-12, v.dtype())); };
+                  // PyTorch's bound is a single-precision constant in both precisions.
+                  auto spread = [&] { return maximum(mul(v, affine(v, -1, 1)), Tensor::full({}, 1e-12f, v.dtype())); };
                   auto log_odds = [&] {
                     return map_with("probability_cross_entropy", v.value(),
                                     [held](auto e) { return held(std::log1p(-e)) - held(std::log(e)); });
