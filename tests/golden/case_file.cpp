@@ -43,9 +43,9 @@ double miss(double got, double expected, double allowed) {
 }  // namespace
 
 Case::Case(const std::filesystem::path& file) {
-  io::TensorFile content = io::read_safetensors(file);
-  for (auto& [tensor_name, tensor] : content.tensors) tensors_.emplace(tensor_name, std::move(tensor));
-  for (auto& [key, text] : content.metadata) metadata_.emplace(key, text);
+  io::TensorFile content = io::read_safetensors(file.string());
+  for (io::NamedTensor& entry : content.tensors) tensors_.emplace(entry.name, std::move(entry.tensor));
+  metadata_ = std::move(content.metadata);
   if (metadata("format", "") != "espalier-golden-1")
     fail<FormatError>("[golden] ", file.string(), " is no golden case: its metadata lack format = espalier-golden-1");
   name = metadata("case");

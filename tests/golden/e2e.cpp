@@ -6,6 +6,7 @@
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/nn/loss.h"
 #include "espalier/optim/clip.h"
+#include "espalier/prune/pruner.h"
 #include "tests/golden/chains.h"
 #include "tests/golden/rows.h"
 
@@ -42,6 +43,18 @@ optim::Chain pipeline(const Args& args) {
   const Args optimizer = args.object("optimizer");
   return chain(std::move(clip), optimizer_chain(optimizer.text("op"), optimizer));
 }
+
+/// A transform: pruned weights get no gradient, as where the forward pass multiplies by the mask. In soft mode the
+/// pipeline leaves that to the chain.
+class MaskGradient final : public optim::TransformOf<MaskGradient> {
+ public:
+  std::string name() const override { return "mask_gradient"; }
+  bool keeps_zeros() const override { return true; }
+  template <class T>
+  void apply(optim::Block<T>& block) const {
+    block.mask_gradient();
+  }
+};
 
 /// Runs the case's steps; `loss(step)` is the forward pass.
 void train(const Case& golden, DType type, Checker& checker, const Mlp& model, optim::Chain steps,
@@ -84,8 +97,23 @@ void mlp_ce_clip(const Case& golden, DType type, Checker& checker) {
   });
 }
 
+/// Pruned once, before the forward pass of a step, in soft mode: the stored weights keep their values.
+void mlp_prune(const Case& golden, DType type, Checker& checker) {
+  const Mlp model(golden, type, relu);
+  const Variable x = golden.get("data.x", type);
+  const Tensor y = golden.get("data.y", type);
+  prune::Pruner pruner(list_of(model.parameters), {.mode = MaskMode::soft, .min_keep = 0});
+  train(golden, type, checker, model, chain(MaskGradient(), pipeline(golden.args)), [&](Index t) {
+    if (t == golden.args.integer("prune_at")) pruner.to_sparsity(golden.args.number("amount"));
+    return nn::cross_entropy(model(x), y);
+  });
+  for (const NamedParameter& pruned : pruner.parameters())
+    checker.compare("out.mask" + pruned.name.substr(1),
+                    pruned.parameter->mask().to_tensor(pruned.parameter->value().shape()));
+}
+
 }  // namespace
 
-std::vector<Row> e2e_rows() { return {{"mlp_bce", mlp_bce}, {"mlp_ce_clip", mlp_ce_clip}}; }
+std::vector<Row> e2e_rows() { return {{"mlp_bce", mlp_bce}, {"mlp_ce_clip", mlp_ce_clip}, {"mlp_prune", mlp_prune}}; }
 
 }  // namespace espalier::golden
