@@ -173,12 +173,12 @@ KernelChoices fixed_kernels(const Shape& shape, Index live, DType type) {
   if (shape.rank() != 2) fail<ShapeError>("[packed_linear] weight must be [out, in], got ", shape);
   const Index size = count(shape);
   const double density = size == 0 ? 0.0 : static_cast<double>(live) / static_cast<double>(size);
-  // Densities up to which sparse was at least 1.10 times faster (AVX2, f32, one thread). At batch 1 both are bound by
-  // memory once the weight leaves the cache, and then a third of the entries is still less to read.
-  constexpr Index beyond_cache = Index{16} << 20;
-  const double one = size * size_of(type) > beyond_cache ? 0.25 : 0.11;
+  // Densities up to which sparse was at least 1.10 times faster (AVX2, f32, one thread, 100x300 to 4096x4096). At batch 1
+  // a tiny weight is quick in either form, and one that leaves the cache is bound by memory: there less to read counts.
+  constexpr Index tiny = 200000, beyond_cache = Index{16} << 20;
+  const double one = size < tiny ? 0.06 : size * size_of(type) <= beyond_cache ? 0.11 : 0.25;
   const auto choose = [density](double most) { return density <= most ? KernelChoice::sparse : KernelChoice::dense; };
-  return {choose(one), choose(0.40), choose(0.40)};
+  return {choose(one), choose(0.35), choose(0.45)};
 }
 
 }  // namespace espalier
