@@ -6,9 +6,8 @@ namespace {
 
 /// [..., m, k] x [..., k, n], leading axes broadcast; vectors as in NumPy.
 Array product(std::span<const Array> in) {
-  Shape a = in[0].shape, b = in[1].shape;
-  if (a.rank() == 1) a.insert(0, 1);
-  if (b.rank() == 1) b.insert(1, 1);
+  const Shape &left = in[0].shape, &right = in[1].shape;
+  const Shape a = left.rank() == 1 ? Shape{1, left[0]} : left, b = right.rank() == 1 ? Shape{right[0], 1} : right;
   const Index m = a[a.rank() - 2], k = a[a.rank() - 1], n = b[b.rank() - 1];
   auto leading = [](const Shape& s) {
     Shape lead;
