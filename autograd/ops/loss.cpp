@@ -94,8 +94,10 @@ T held(T logarithm) {
   return logarithm < -100 ? T(-100) : logarithm;
 }
 
-/// max(p (1 - p), 1e-12).
-Variable spread(const Variable& p) { return maximum(mul(p, affine(p, -1, 1)), Tensor::full({}, 1e-12, p.dtype())); }
+/// max(p (1 - p), 1e-12), the bound a single-precision constant in both precisions, as PyTorch has it.
+Variable spread(const Variable& p) {
+  return maximum(mul(p, affine(p, -1, 1)), Tensor::full({}, static_cast<double>(1e-12f), p.dtype()));
+}
 
 /// log(1 - p) - log p, each held. Its slope is -1 / (p (1 - p)), with the bound that the gradient by p has.
 Variable log_odds(const Variable& p) {

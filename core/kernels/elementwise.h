@@ -86,8 +86,8 @@ struct BinaryKernels {
   BinaryKernel pow, atan2;
   BinaryKernel add_scaled;                                        ///< a + p b
   BinaryKernel blend;                                             ///< p a + q b
-  BinaryKernel abs_backward;                                      ///< g sign(x)
-  BinaryKernel relu_backward;                                     ///< g where y > 0, else 0; NaN where y is
+  BinaryKernel abs_backward;                                      ///< g sign(x); 0 where x is NaN
+  BinaryKernel relu_backward;                                     ///< 0 where y <= 0, else g
   BinaryKernel leaky_relu_backward;                               ///< (g, x; p)
   BinaryKernel elu_backward;                                      ///< (g, x; p)
   BinaryKernel clamp_backward;                                    ///< (g, x; p, q): g where p <= x <= q, else 0

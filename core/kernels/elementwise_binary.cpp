@@ -28,23 +28,22 @@ struct LeakyReluBackwardOp { template <class V> HWY_INLINE V operator()(V g, V x
 struct EluBackwardOp { template <class V> HWY_INLINE V operator()(V g, V x, V p, V) const { return IfThenElse(Gt(x, All<V>(0)), g, Mul(g, Mul(p, Exp(x)))); } };
 // clang-format on
 
-struct AbsBackwardOp {
+struct AbsBackwardOp {  // slope 0 at 0, and where x is NaN
   template <class V>
   HWY_INLINE V operator()(V g, V x, V, V) const {
-    const V sign = IfThenElse(Gt(hn::Abs(x), All<V>(0)), WithSignOf(All<V>(1), x), x);
-    return Mul(g, sign);
+    return Mul(g, IfThenElseZero(Gt(hn::Abs(x), All<V>(0)), WithSignOf(All<V>(1), x)));
   }
 };
-struct ReluBackwardOp {
+struct ReluBackwardOp {  // where y is NaN the gradient passes: relu is the identity there
   template <class V>
   HWY_INLINE V operator()(V g, V y, V, V) const {
-    return IfThenElse(Gt(y, All<V>(0)), g, IfThenElseZero(hn::IsNaN(y), y));
+    return IfThenZeroElse(hn::Le(y, All<V>(0)), g);
   }
 };
-struct ClampBackwardOp {  // at a bound the gradient passes; where x is NaN, so does it: clamp is the identity there
+struct ClampBackwardOp {  // at a bound the gradient passes; where x is NaN it does not
   template <class V>
   HWY_INLINE V operator()(V g, V x, V p, V q) const {
-    return IfThenZeroElse(Or(Lt(x, p), Gt(x, q)), g);
+    return IfThenElseZero(And(hn::Ge(x, p), hn::Le(x, q)), g);
   }
 };
 struct SoftplusBackwardOp {

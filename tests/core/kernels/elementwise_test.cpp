@@ -340,7 +340,9 @@ TEST(BinaryKernels, KeepNaN) {
     EXPECT_TRUE(std::isnan(of(k.maximum, 1, nan)));
     EXPECT_TRUE(std::isnan(of(k.minimum, nan, 1)));
     EXPECT_TRUE(std::isnan(of(k.minimum, 1, nan)));
-    EXPECT_TRUE(std::isnan(of(k.relu_backward, 1, nan)));
+    EXPECT_EQ(of(k.relu_backward, 2, nan), 2);  // PyTorch's choices at NaN
+    EXPECT_EQ(of(k.abs_backward, 2, nan), 0);
+    EXPECT_EQ(of(k.clamp_backward, 2, nan, -1, 1), 0);
     EXPECT_TRUE(std::isnan(of(k.relu_backward, nan, 1)));
     EXPECT_TRUE(std::isnan(of(k.silu_backward, 1, nan)));
     EXPECT_TRUE(std::isnan(of(k.gelu_backward, 1, nan)));

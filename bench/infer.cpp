@@ -1,0 +1,32 @@
+#include <memory>
+
+#include "bench/models.h"
+#include "bench/workloads.h"
+
+namespace espalier::bench {
+namespace {
+
+Task mlp(const std::vector<Index>& sizes, Index batch) {
+  Rng rng(0);
+  const auto model = std::make_shared<nn::Sequential>(make_mlp(rng, sizes));
+  const Variable x = randn(rng, {batch, sizes.front()});
+  Task task;
+  task.run = [model, x] { keep((*model)(x).value().data<float>()); };
+  task.figures = {microseconds("latency")};
+  task.min_seconds = 0.06;
+  return task;
+}
+
+}  // namespace
+
+std::vector<Workload> infer_workloads() {
+  const std::vector<Index> mlp300 = {784, 300, 100, 10}, mlp1024 = {784, 1024, 1024, 10};
+  return {
+      {"infer", "infer_mlp300_b1", [=] { return mlp(mlp300, 1); }},
+      {"infer", "infer_mlp300_b64", [=] { return mlp(mlp300, 64); }},
+      {"infer", "infer_mlp1024_b1", [=] { return mlp(mlp1024, 1); }},
+      {"infer", "infer_mlp1024_b64", [=] { return mlp(mlp1024, 64); }},
+  };
+}
+
+}  // namespace espalier::bench

@@ -1,0 +1,92 @@
+#include <memory>
+
+#include "bench/models.h"
+#include "bench/workloads.h"
+#include "espalier/nn/loss.h"
+#include "espalier/optim/clip.h"
+#include "espalier/optim/optimizer.h"
+
+namespace espalier::bench {
+namespace {
+
+struct Batch {
+  Tensor x, y;
+};
+
+/// One step a call, on batch after batch; no loss is read back.
+template <class Model, class Loss>
+Task train(Model model, std::vector<Batch> batches, Loss loss, optim::Chain chain, double items, double min_seconds) {
+  struct State {
+    Model model;
+    optim::Optimizer optimizer;
+    std::vector<Batch> batches;
+    std::size_t next = 0;
+    State(Model m, std::vector<Batch> b, optim::Chain c)
+        : model(std::move(m)), optimizer(model.parameters(), std::move(c)), batches(std::move(b)) {}
+  };
+  const auto state = std::make_shared<State>(std::move(model), std::move(batches), std::move(chain));
+  Task task;
+  task.run = [state, loss] {
+    const Batch& batch = state->batches[state->next++ % state->batches.size()];
+    Tape tape;
+    tape.backward(loss(state->model(batch.x), batch.y));
+    state->optimizer.step();
+  };
+  task.figures = {per_second("train_throughput", "samples/s", items), microseconds("train_step")};
+  task.min_seconds = min_seconds;
+  task.extras = {{"params", static_cast<double>(state->model.parameter_count())}};
+  return task;
+}
+
+/// 16 batches of N(0, 1) rows with uniform labels.
+std::vector<Batch> labelled(Rng& rng, Index batch, Index in) {
+  std::vector<Batch> batches;
+  for (int k = 0; k < 16; ++k) {
+    std::vector<std::int64_t> labels;
+    for (Index i = 0; i < batch; ++i) labels.push_back(rng.below(10));
+    batches.push_back({randn(rng, {batch, in}), Tensor::from(labels, {batch})});
+  }
+  return batches;
+}
+
+Task mlp(const std::vector<Index>& sizes, Index batch, optim::Chain direction) {
+  Rng rng(0);
+  nn::Sequential model = make_mlp(rng, sizes);
+  return train(
+      std::move(model), labelled(rng, batch, sizes.front()),
+      [](const Variable& logits, const Tensor& y) { return nn::cross_entropy(logits, y); },
+      chain(optim::clip_by_global_norm(1.0), std::move(direction)), static_cast<double>(batch), 0.4);
+}
+
+/// y = 2 x1 - 3.4 x2 + 4.2 + noise, 10 batches of 10 rows.
+Task linear_regression() {
+  Rng rng(0);
+  nn::Linear model(rng, 2, 1);
+  const Tensor x = randn(rng, {100, 2});
+  const Tensor weights = Tensor::from<float>({2.0f, -3.4f}, {2, 1});
+  const Variable noise = Variable(randn(rng, {100, 1})) * 0.01;
+  const Tensor y = (matmul(Variable(x), Variable(weights)) + 4.2 + noise).value();
+  std::vector<Batch> batches;
+  for (Index at = 0; at < 100; at += 10) batches.push_back({x.slice(0, at, at + 10), y.slice(0, at, at + 10)});
+  return train(
+      std::move(model), std::move(batches),
+      [](const Variable& prediction, const Tensor& y) { return nn::mse_loss(prediction, y); },
+      chain(optim::clip_by_global_norm(1.0), optim::sgd({.lr = 0.03})), 10, 0.4);
+}
+
+optim::Chain momentum() { return optim::sgd({.lr = 0.1, .momentum = 0.9}); }
+optim::Chain adam() { return optim::adam({.lr = 1e-3}); }
+
+}  // namespace
+
+std::vector<Workload> train_workloads() {
+  const std::vector<Index> mlp300 = {784, 300, 100, 10}, mlp1024 = {784, 1024, 1024, 10};
+  return {
+      {"train", "linreg_100x2_b10_sgd", linear_regression},
+      {"train", "mlp300_b64_sgdm", [=] { return mlp(mlp300, 64, momentum()); }},
+      {"train", "mlp300_b64_adam", [=] { return mlp(mlp300, 64, adam()); }},
+      {"train", "mlp1024_b128_adam", [=] { return mlp(mlp1024, 128, adam()); }},
+  };
+}
+
+}  // namespace espalier::bench

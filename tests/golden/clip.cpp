@@ -1,0 +1,78 @@
+// Kind "clip": gradients in, gradients out.
+#include <cstring>
+#include <limits>
+
+#include "espalier/optim/constraint.h"
+#include "espalier/optim/sgd.h"
+#include "tests/golden/chains.h"
+#include "tests/golden/rows.h"
+
+namespace espalier::golden {
+namespace {
+
+bool same_bytes(const Tensor& a, const Tensor& b) {
+  return a.defined() && a.is_contiguous() && a.shape() == b.shape() &&
+         std::memcmp(a.bytes(), b.bytes(), static_cast<std::size_t>(a.size() * size_of(a.dtype()))) == 0;
+}
+
+void clip(const Case& golden, DType type, Checker& checker, const optim::Chain& stages) {
+  const std::vector<Tensor> gradients = numbered(golden, "in.g", type);
+  const std::vector<Parameter> parameters = make_parameters(gradients);
+  for (std::size_t j = 0; j < gradients.size(); ++j) parameters[j].ref()->accumulate(gradients[j].clone());
+
+  const bool strict = golden.args.flag("error_if_nonfinite");
+  optim::StepReport report;
+  try {
+    report = optim::apply_to_gradients(
+        list_of(parameters), stages,
+        {.nonfinite = strict ? optim::Nonfinite::throw_error : optim::Nonfinite::propagate});
+  } catch (...) {
+    for (std::size_t j = 0; j < gradients.size(); ++j)
+      if (!same_bytes(parameters[j].grad(), gradients[j]))
+        checker.report("in.g" + std::to_string(j), "changed, although the call reported an error");
+    throw;
+  }
+  for (std::size_t j = 0; j < parameters.size(); ++j)
+    checker.compare("out.g" + std::to_string(j), parameters[j].grad());
+  if (!golden.has("out.total_norm")) return;
+  for (const optim::ClipRecord& record : report.clips())
+    if (record.name.starts_with("clip_by_global_norm")) checker.compare("out.total_norm", record.norm_before);
+}
+
+/// A row for one clip: its arguments are the case's.
+Row stage(const std::string& op) {
+  return {op, [op](const Case& golden, DType type, Checker& checker) {
+            clip(golden, type, checker, clip_chain(op, golden.args));
+          }};
+}
+
+void compose(const Case& golden, DType type, Checker& checker) {
+  optim::Chain stages;
+  for (const Args& args : golden.args.objects("stages")) stages.append(clip_chain(args.text("op"), args));
+  clip(golden, type, checker, stages);
+}
+
+/// The tensors called g0, g1, ... are parameters here, held within bounds after a step that does not move them.
+void clamp_param(const Case& golden, DType type, Checker& checker) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  const std::vector<Parameter> parameters = make_parameters(numbered(golden, "in.g", type));
+  for (const Parameter& p : parameters) p.ref()->accumulate(Tensor::zeros(p.shape(), type));
+  optim::Optimizer optimizer(list_of(parameters),
+                             chain(optim::sgd(), optim::clamp_parameters(golden.args.number("min", -infinity),
+                                                                      golden.args.number("max", infinity))));
+  optimizer.step();
+  for (std::size_t j = 0; j < parameters.size(); ++j)
+    checker.compare("out.g" + std::to_string(j), parameters[j].value());
+}
+
+}  // namespace
+
+std::vector<Row> clip_rows() {
+  return {
+      stage("clip_grad_norm"),  stage("clip_by_global_norm"), stage("clip_by_norm"),
+      stage("clip_grad_value"), stage("clamp_grad"),          {"compose", compose},
+      {"clamp_param", clamp_param},
+  };
+}
+
+}  // namespace espalier::golden

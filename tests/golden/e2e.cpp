@@ -1,0 +1,119 @@
+// Kind "e2e": short training runs, the whole way from data to parameters.
+#include <limits>
+
+#include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/linalg.h"
+#include "espalier/autograd/ops/shape.h"
+#include "espalier/nn/loss.h"
+#include "espalier/optim/clip.h"
+#include "espalier/prune/pruner.h"
+#include "tests/golden/chains.h"
+#include "tests/golden/rows.h"
+
+namespace espalier::golden {
+namespace {
+
+/// linear, activation, linear, ..., linear with the parameters w1, b1, w2, ... of the case.
+class Mlp {
+ public:
+  Mlp(const Case& golden, DType type, Variable (*activation)(const Variable&)) : activation_(activation) {
+    for (int k = 1; golden.has("init.w" + std::to_string(k)); ++k) {
+      for (const std::string& name : {"w" + std::to_string(k), "b" + std::to_string(k)})
+        parameters.emplace_back(golden.get("init." + name, type).clone(), name);
+    }
+  }
+  Variable operator()(Variable x) const {
+    for (std::size_t k = 0; k < parameters.size(); k += 2) {
+      if (k > 0) x = activation_(x);
+      x = linear(x, parameters[k], parameters[k + 1]);
+    }
+    return x;
+  }
+  std::vector<Parameter> parameters;
+
+ private:
+  Variable (*activation_)(const Variable&);
+};
+
+/// The case's clip, or one that only measures, and its optimizer.
+optim::Chain pipeline(const Args& args) {
+  optim::Chain clip = optim::clip_by_global_norm(
+      {.max_norm = std::numeric_limits<double>::infinity(), .measure_only = true});
+  if (args.has("clip")) clip = clip_chain(args.object("clip").text("op"), args.object("clip"));
+  const Args optimizer = args.object("optimizer");
+  return chain(std::move(clip), optimizer_chain(optimizer.text("op"), optimizer));
+}
+
+/// A transform: pruned weights get no gradient, as where the forward pass multiplies by the mask. In soft mode the
+/// pipeline leaves that to the chain.
+class MaskGradient final : public optim::TransformOf<MaskGradient> {
+ public:
+  std::string name() const override { return "mask_gradient"; }
+  bool keeps_zeros() const override { return true; }
+  template <class T>
+  void apply(optim::Block<T>& block) const {
+    block.mask_gradient();
+  }
+};
+
+/// Runs the case's steps; `loss(step)` is the forward pass.
+void train(const Case& golden, DType type, Checker& checker, const Mlp& model, optim::Chain steps,
+           const std::function<Variable(Index)>& loss) {
+  optim::Optimizer optimizer(list_of(model.parameters), std::move(steps));
+  const Index count = golden.count("steps");
+  Tensor losses = Tensor::zeros({count}, type), norms = Tensor::zeros({count}, type);
+  for (Index t = 0; t < count; ++t) {
+    Tape tape;
+    const Variable value = loss(t);
+    tape.backward(value);
+    losses.select(0, t).copy_from(value.value());
+    if (t == 0)
+      for (const Parameter& p : model.parameters) checker.compare("grad0." + p.ref()->name(), p.grad().clone());
+    const optim::StepReport report = optimizer.step();
+    norms.select(0, t).fill(report.clips().front().norm_before);
+  }
+  checker.compare("out.loss", losses);
+  checker.compare("out.grad_norm", norms);
+  for (const Parameter& p : model.parameters) {
+    const Tensor& dense = p.ref()->dense();
+    checker.compare("final." + p.ref()->name(), dense.defined() ? dense : p.value());
+  }
+}
+
+void mlp_bce(const Case& golden, DType type, Checker& checker) {
+  const Mlp model(golden, type, tanh);
+  const Variable x = golden.get("data.x", type), y = golden.get("data.y", type);
+  train(golden, type, checker, model, pipeline(golden.args),
+        [&](Index) { return nn::binary_cross_entropy_with_logits(reshape(model(x), y.shape()), y); });
+}
+
+void mlp_ce_clip(const Case& golden, DType type, Checker& checker) {
+  const Mlp model(golden, type, relu);
+  const Tensor x = golden.get("data.x", type), y = golden.get("data.y", type);
+  const Index batch = golden.args.integer("batch"), batches = golden.args.integer("batches");
+  train(golden, type, checker, model, pipeline(golden.args), [&](Index t) {
+    const Index first = batch * (t % batches);
+    return nn::cross_entropy(model(x.narrow(0, first, batch)), y.narrow(0, first, batch));
+  });
+}
+
+/// Pruned once, before the forward pass of a step, in soft mode: the stored weights keep their values.
+void mlp_prune(const Case& golden, DType type, Checker& checker) {
+  const Mlp model(golden, type, relu);
+  const Variable x = golden.get("data.x", type);
+  const Tensor y = golden.get("data.y", type);
+  prune::Pruner pruner(list_of(model.parameters), {.mode = MaskMode::soft, .min_keep = 0});
+  train(golden, type, checker, model, chain(MaskGradient(), pipeline(golden.args)), [&](Index t) {
+    if (t == golden.args.integer("prune_at")) pruner.to_sparsity(golden.args.number("amount"));
+    return nn::cross_entropy(model(x), y);
+  });
+  for (const NamedParameter& pruned : pruner.parameters())
+    checker.compare("out.mask" + pruned.name.substr(1),
+                    pruned.parameter->mask().to_tensor(pruned.parameter->value().shape()));
+}
+
+}  // namespace
+
+std::vector<Row> e2e_rows() { return {{"mlp_bce", mlp_bce}, {"mlp_ce_clip", mlp_ce_clip}, {"mlp_prune", mlp_prune}}; }
+
+}  // namespace espalier::golden
