@@ -49,12 +49,14 @@ class PartNames final {
  public:
   template <class P>
   std::string next() {
-    if constexpr (HasTensors<P>)
-      return numbered(tensors_++ == 0 ? "optim" : "prune", tensors_ - 1) + "/";
-    else if constexpr (std::is_same_v<P, Rng>)
+    if constexpr (HasTensors<P>) {
+      const int before = tensors_++;
+      return numbered(before == 0 ? "optim" : "prune", before) + "/";
+    } else if constexpr (std::is_same_v<P, Rng>) {
       return numbered("rng", ++rngs_);
-    else
+    } else {
       return numbered("loader", ++loaders_);
+    }
   }
 
  private:
