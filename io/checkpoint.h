@@ -50,7 +50,7 @@ class PartNames final {
   template <class P>
   std::string next() {
     if constexpr (HasTensors<P>)
-      return numbered(tensors_++ == 0 ? "optim" : "prune", tensors_ - 1) + "/";
+      return tensors_++ == 0 ? "optim/" : numbered("prune", tensors_ - 1) + "/";
     else if constexpr (std::is_same_v<P, Rng>)
       return numbered("rng", ++rngs_);
     else
