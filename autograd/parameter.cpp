@@ -46,6 +46,7 @@ void ParameterState::replace(Tensor value, Mask mask) {
   if (!value.defined() || !is_floating(value.dtype()))
     fail<DTypeError>("[replace] ", quoted(name_), " must hold f32 or f64");
   check_mask_size(name_, value, mask);
+  resized_ = resized_ || !(value.shape() == value_.shape());
   value_ = value.packed() ? std::move(value) : value.contiguous();
   grad_ = Tensor();
   dense_ = Tensor();
@@ -108,6 +109,7 @@ Parameter::Parameter(const Parameter& other) {
   state_ = std::make_shared<ParameterState>(from.value_.clone(), from.name_);
   state_->mask_ = from.mask_;
   state_->mode_ = from.mode_;
+  state_->resized_ = from.resized_;
   if (from.dense_.defined()) state_->dense_ = from.dense_.clone();
 }
 
@@ -116,6 +118,7 @@ Parameter& Parameter::operator=(const Parameter& other) {
   if (!state_ || !other.state_) return *this = Parameter(other);
   const ParameterState& from = *other.state_;
   ParameterState& to = *state_;
+  to.resized_ = from.resized_ || !(from.value_.shape() == to.value_.shape());
   to.value_ = from.value_.clone();
   to.dense_ = from.dense_.defined() ? from.dense_.clone() : Tensor();
   to.grad_ = Tensor();

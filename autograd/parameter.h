@@ -45,6 +45,9 @@ class ParameterState {
   /// Replaces the value by a tensor of any shape or representation (structural pruning, loading). The mask must fit the
   /// new size, or be undefined. The gradient is dropped. Soft mode ends.
   void replace(Tensor value, Mask mask);
+  /// Its shape is not the one it was constructed with: units were cut. Files say so, and may then be loaded into a
+  /// model of the original size.
+  bool resized() const noexcept { return resized_; }
   /// Hard: zeroes value and gradient where the mask is 0. Soft: keeps them in dense(). An undefined mask makes every
   /// weight live again: in hard mode from 0, in soft mode from its dense value. Errors: ShapeError for another size.
   void set_mask(Mask mask, MaskMode mode = MaskMode::hard);
@@ -73,6 +76,7 @@ class ParameterState {
   MaskMode mode_ = MaskMode::hard;
   std::uint32_t mask_version_ = 0;
   std::string name_;
+  bool resized_ = false;
   std::atomic<bool> listed_ = false;
   std::atomic<bool> owned_ = true;
 };

@@ -30,7 +30,8 @@ struct Tape::Store {
   std::vector<Variable> gradients;    // per slot, filled by run()
   std::vector<std::uint8_t> needed;   // per slot: it leads to a wanted input
   std::vector<std::uint8_t> wants;    // of the node that runs
-  std::vector<Variable> results;      // of the node that runs
+  std::vector<Variable> incoming;     // of the node that runs: what came for its outputs,
+  std::vector<Variable> results;      // and what its rule returns
   std::vector<Leaf> leaves;
   std::vector<std::uint32_t> leaf_table;  // open addressing: parameter -> leaf + 1
   std::vector<TapeObserver*> observers;
@@ -104,7 +105,7 @@ std::uint64_t next_tape_id() {
 
 }  // namespace
 
-Tape::Tape() : outer_(innermost_.alive), outer_recording_(innermost_.recording), id_(next_tape_id()) {
+Tape::Tape() : outer_(innermost_.alive), outer_recorded_(innermost_.recording != nullptr), id_(next_tape_id()) {
   store_ = static_cast<Store*>(spares.head);
   if (store_)
     spares.head = store_->next;
@@ -113,11 +114,16 @@ Tape::Tape() : outer_(innermost_.alive), outer_recording_(innermost_.recording),
   spares.free_all = [](void* head) {
     for (auto* store = static_cast<Store*>(head); store;) delete std::exchange(store, store->next);
   };
-  innermost_ = {this, this};
+  innermost_.recording = innermost_.alive = this;
 }
 
 Tape::~Tape() {
   spend();
+  for (Tape* tape = innermost_.alive; tape; tape = tape->outer_)  // those made within this one may outlive it
+    if (tape->outer_ == this) {
+      tape->outer_ = outer_;
+      tape->outer_recorded_ = tape->outer_recorded_ && outer_recorded_;
+    }
   store_->clear();
   store_->next = static_cast<Store*>(spares.head);
   spares.head = store_;
@@ -127,8 +133,11 @@ void Tape::spend() noexcept {
   if (std::exchange(spent_, true)) return;
   Tape* next = outer_;
   while (next && next->spent_) next = next->outer_;
+  Tape* resumed = outer_recorded_ ? next : nullptr;
   if (innermost_.alive == this) innermost_.alive = next;
-  if (innermost_.recording == this) innermost_.recording = outer_recording_ ? next : nullptr;
+  if (innermost_.recording == this) innermost_.recording = resumed;
+  for (NoTape* suspension = innermost_.suspension; suspension; suspension = suspension->outer_)
+    if (suspension->resumes_ == this) suspension->resumes_ = resumed;
 }
 
 void Tape::check_not_spent(const char* who) const {
@@ -164,8 +173,8 @@ std::uint32_t Tape::checked_slot(const Variable& v, const char* op) const {
                   "thread's. Hint: .detach() what is carried from one step to the next");
 }
 
-void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-                Run rule, Destroy destroy) {
+void Tape::append(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+                  Run rule, Destroy destroy) {
   Store& s = *store_;
   const auto first = static_cast<std::uint32_t>(s.inputs.size());
   try {
@@ -181,12 +190,23 @@ void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Var
     output.tape_ = id_;
     output.slot_ = s.slots++;
   }
-  if (!s.observers.empty()) [[unlikely]] {
-    const Store::Node node = s.nodes.back();
-    const std::vector<std::uint32_t> slots(s.inputs.begin() + first, s.inputs.end());  // an observer may record too
-    for (TapeObserver* observer : std::vector(s.observers))
-      observer->recorded({op, slots, node.first_output, node.outputs}, inputs, outputs);
-  }
+}
+
+/// Tells the observers of the last node.
+void Tape::announce(std::span<const Variable* const> inputs, std::span<const Variable> outputs) {
+  Store& s = *store_;
+  if (s.observers.empty()) [[likely]]
+    return;
+  const Store::Node node = s.nodes.back();  // copies: an observer may record too
+  const std::vector<std::uint32_t> slots(s.inputs.begin() + node.first_input, s.inputs.end());
+  for (TapeObserver* observer : std::vector(s.observers))
+    observer->recorded({node.op, slots, node.first_output, node.outputs}, inputs, outputs);
+}
+
+void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+                Run rule, Destroy destroy) {
+  append(op, outputs, inputs, closure, rule, destroy);
+  announce(inputs, outputs);
 }
 
 Variable Tape::watch(Tensor value) {
@@ -202,9 +222,10 @@ Variable Tape::leaf(const ParameterRef& parameter) {
   std::uint32_t& entry = s.leaf_entry(parameter.get());
   Variable v(parameter->value());
   if (entry == 0) {
-    push("parameter", {&v, 1}, {}, nullptr, nullptr, nullptr);
+    append("parameter", {&v, 1}, {}, nullptr, nullptr, nullptr);
     s.leaves.push_back({parameter, v.slot_});
     entry = static_cast<std::uint32_t>(s.leaves.size());
+    announce({}, {&v, 1});
   } else {
     v.tape_ = id_;
     v.slot_ = s.leaves[entry - 1].slot;
@@ -228,6 +249,11 @@ Saved Saved::output(const Tensor& y, std::uint32_t index) {
   return Saved(v);
 }
 
+void detail::refuse_gradients(std::size_t given, std::size_t inputs) {
+  fail<GradError>("[tape] a rule returned ", given, " gradients, more gradients than its op has inputs, which are ",
+                  inputs);
+}
+
 void Saved::refuse() const { throw SavedChanged{variable_.value().writer(), variable_.shape()}; }
 
 void Tape::observe(TapeObserver& observer) { store_->observers.push_back(&observer); }
@@ -244,7 +270,7 @@ ParameterRef Tape::parameter_of(std::uint32_t slot) const {
 
 /// Walks the nodes in reverse from `from`, seeded with `seeds`. With targets, only through what leads to them; the
 /// gradients of leaves and targets remain in store_->gradients.
-void Tape::run(std::span<const Variable> from, std::vector<Variable> seeds, BackwardOptions options,
+void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, BackwardOptions options,
                std::span<const std::uint32_t> targets) {
   const char* who = targets.empty() ? "backward" : "gradient";
   Store& s = *store_;
@@ -275,12 +301,24 @@ void Tape::run(std::span<const Variable> from, std::vector<Variable> seeds, Back
 
   s.gradients.clear();
   s.gradients.resize(top + 1);
-  const Innermost restore = innermost_;
+  struct Finish {  // also when a rule throws: half the saved tensors are gone by then
+    Tape& tape;
+    Innermost before;
+    bool keep, done = false;
+    ~Finish() {
+      innermost_ = before;
+      Store& store = *tape.store_;
+      if (!done) {
+        store.gradients.clear();
+        store.incoming.clear();
+        for (Variable& result : store.results) result = {};
+      }
+      if (keep) return;
+      tape.spend();
+      store.free_closures();  // of nodes that were not reached
+    }
+  } finish{*this, innermost_, keep};
   innermost_.recording = options.create_graph ? this : nullptr;
-  struct Guard {
-    Innermost saved;
-    ~Guard() { innermost_ = saved; }
-  } guard{restore};
 
   auto accumulate = [&](std::uint32_t slot, Variable gradient) {
     Variable& sum = s.gradients[slot];
@@ -291,9 +329,9 @@ void Tape::run(std::span<const Variable> from, std::vector<Variable> seeds, Back
     else
       sum = sum + gradient;
   };
-  for (std::size_t k = 0; k < from.size(); ++k) accumulate(from[k].slot_, std::move(seeds[k]));
+  for (std::size_t k = 0; k < from.size(); ++k) accumulate(from[k].slot_, seeds[k]);
 
-  std::vector<Variable> incoming;
+  std::vector<Variable>& incoming = s.incoming;
   for (std::size_t i = node_count; i-- > 0;) {
     const Store::Node node = s.nodes[i];  // a copy: with create_graph the vector grows meanwhile
     if (node.first_output > top || node.run == nullptr) continue;
@@ -332,11 +370,13 @@ void Tape::run(std::span<const Variable> from, std::vector<Variable> seeds, Back
         if (s.wants[k] && gradient.defined()) accumulate(s.inputs[node.first_input + k], std::move(gradient));
       }
     }
+    incoming.clear();
     if (!keep) {
       s.nodes[i].closure = nullptr;
       node.destroy(node.closure);
     }
   }
+  finish.done = true;
 }
 
 namespace {
@@ -348,7 +388,8 @@ void check_scalar(const char* who, const Variable& v) {
 
 void Tape::backward(const Variable& loss, BackwardOptions options) {
   check_scalar("backward", loss);
-  run({&loss, 1}, {Variable(Tensor::ones(loss.shape(), loss.dtype()))}, options, {});
+  const Variable one(Tensor::ones(loss.shape(), loss.dtype()));
+  run({&loss, 1}, {&one, 1}, options, {});
   const ParameterState* unlisted = nullptr;
   const ParameterState* listed = nullptr;
   Store& s = *store_;
@@ -369,14 +410,11 @@ void Tape::backward(const Variable& loss, BackwardOptions options) {
     leaf.parameter->accumulate(std::move(gradient.value_));
   }
   s.gradients.clear();
-  if (!options.retain && !options.create_graph) {
-    spend();
-    s.free_closures();  // of nodes the loss did not depend on
-  }
 }
 
 std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::span<const Variable> weights,
                                      std::span<const Variable> inputs, BackwardOptions options) {
+  check_not_spent("gradient");
   if (outputs.size() != weights.size())
     fail<ShapeError>("[gradient] ", outputs.size(), " outputs but ", weights.size(), " weights");
   for (std::size_t k = 0; k < outputs.size(); ++k)
@@ -390,15 +428,11 @@ std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::spa
     targets.push_back(v.slot_);
   }
   if (targets.empty() || outputs.empty()) return std::vector<Variable>(inputs.size());
-  run(outputs, std::vector<Variable>(weights.begin(), weights.end()), options, targets);
+  run(outputs, weights, options, targets);
   Store& s = *store_;
   std::vector<Variable> result;
   for (std::uint32_t target : targets) result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
   s.gradients.clear();
-  if (!options.retain && !options.create_graph) {
-    spend();
-    s.free_closures();
-  }
   return result;
 }
 

@@ -54,6 +54,8 @@ class TapeObserver {
                         std::span<const Variable> outputs) = 0;
 };
 
+class NoTape;
+
 class Tape {
  public:
   /// The slot of an input that is no recorded value.
@@ -70,9 +72,10 @@ class Tape {
   static bool alive() noexcept { return innermost_.alive != nullptr; }
 
   /// Adds d loss / d p to the gradient of every parameter p that the loss depends on.
-  /// Without .retain the tape is spent: saved tensors are freed, and it records nothing more.
-  /// Errors: ShapeError unless the loss has one element; GradError if it was not recorded here, the tape is spent, a
-  /// saved tensor was changed in place, or a parameter that no module lists got a gradient where listed ones did too.
+  /// Without .retain the tape is spent, also by an error on the way: saved tensors are freed, and it records nothing
+  /// more. Errors: ShapeError unless the loss has one element; GradError if it was not recorded here, the tape is
+  /// spent, a saved tensor was changed in place, or a parameter that no module lists got a gradient where listed ones
+  /// did too.
   void backward(const Variable& loss, BackwardOptions options = {});
   /// d output / d input for each input: undefined where the output does not depend on it. Parameters are left alone.
   std::vector<Variable> gradient(const Variable& output, std::span<const Variable> inputs, BackwardOptions = {});
@@ -112,18 +115,22 @@ class Tape {
   struct Innermost {
     Tape* recording;
     Tape* alive;
+    NoTape* suspension;
   };
 
   std::uint32_t checked_slot(const Variable& v, const char* op) const;
-  void run(std::span<const Variable> from, std::vector<Variable> seeds, BackwardOptions options,
+  void append(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+              Run rule, Destroy destroy);
+  void announce(std::span<const Variable* const> inputs, std::span<const Variable> outputs);
+  void run(std::span<const Variable> from, std::span<const Variable> seeds, BackwardOptions options,
            std::span<const std::uint32_t> targets);
   void spend() noexcept;
   void check_not_spent(const char* who) const;
 
   static thread_local constinit Innermost innermost_;
   Store* store_;
-  Tape* outer_;            // the next one alive
-  Tape* outer_recording_;  // the one that recorded before: outer_, or null under NoTape
+  Tape* outer_;          // the next one alive
+  bool outer_recorded_;  // false if this one was made under NoTape
   std::uint64_t id_;
   bool spent_ = false;
 };
@@ -131,13 +138,20 @@ class Tape {
 /// Suspends recording on this thread while in scope. training() of modules is not affected.
 class [[nodiscard]] NoTape {
  public:
-  NoTape() noexcept : saved_(std::exchange(Tape::innermost_.recording, nullptr)) {}
-  ~NoTape() { Tape::innermost_.recording = saved_; }
+  NoTape() noexcept
+      : resumes_(std::exchange(Tape::innermost_.recording, nullptr)),
+        outer_(std::exchange(Tape::innermost_.suspension, this)) {}
+  ~NoTape() {
+    Tape::innermost_.recording = resumes_;
+    Tape::innermost_.suspension = outer_;
+  }
   NoTape(const NoTape&) = delete;
   NoTape& operator=(const NoTape&) = delete;
 
  private:
-  Tape* saved_;
+  friend class Tape;
+  Tape* resumes_;  // what recorded before; a tape that is spent meanwhile takes itself out
+  NoTape* outer_;
 };
 
 /// A tensor kept for the backward rule, with its slot, so that the rule itself can be differentiated, and its version:
@@ -175,8 +189,11 @@ inline bool recording(std::span<const Variable> inputs) {
 
 namespace detail {
 inline void put(std::span<Variable> out, Variable gradient) { out[0] = std::move(gradient); }
+[[noreturn]] void refuse_gradients(std::size_t given, std::size_t inputs);
 template <class Range>
 void put(std::span<Variable> out, Range&& gradients) {
+  if (gradients.size() > out.size()) [[unlikely]]
+    refuse_gradients(gradients.size(), out.size());
   std::size_t k = 0;
   for (Variable& gradient : gradients) out[k++] = std::move(gradient);
 }
@@ -233,5 +250,16 @@ std::array<Variable, sizeof...(V)> gradients(V&&... v) {
 }
 /// The gradient of an input that wants none.
 inline Variable no_gradient() { return {}; }
+/// What a fused rule returns that cannot be differentiated itself: `gradient`, computed from `from`; a second pass
+/// through it is a GradError that names `op`.
+template <class... V>
+Variable once_differentiable(const char* op, Tensor gradient, const V&... from) {
+  if (!recording(from...)) return gradient;
+  return record(op, std::move(gradient), {&from...}, [op](const Variable&, Wants) -> Variable {
+    fail<GradError>("[", op,
+                    "] can be differentiated only once: its backward is one fused loop. Hint: {.create_graph = "
+                    "true} needs ops whose rules are made of ops");
+  });
+}
 
 }  // namespace espalier

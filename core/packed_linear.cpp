@@ -129,7 +129,7 @@ double median(std::vector<double> times) {
 
 /// Interleaved rounds, so that what disturbs the machine disturbs both.
 template <class Dense, class Sparse>
-KernelChoice faster(Dense&& dense, Sparse&& sparse) {
+KernelChoice faster(Dense&& dense, Sparse&& sparse, double& dense_us, double& sparse_us) {
   constexpr double margin = 1.10, shortest_round = 100e-6, long_round = 10e-3;
   sparse();
   dense();
@@ -145,27 +145,32 @@ KernelChoice faster(Dense&& dense, Sparse&& sparse) {
       for (int i = 0; i < repeats; ++i) sparse();
     }));
   }
-  return median(dense_times) >= margin * median(sparse_times) ? KernelChoice::sparse : KernelChoice::dense;
+  dense_us = median(dense_times) / repeats * 1e6;
+  sparse_us = median(sparse_times) / repeats * 1e6;
+  return dense_us >= margin * sparse_us ? KernelChoice::sparse : KernelChoice::dense;
 }
 
 }  // namespace
 
-KernelChoices measure_kernels(const Tensor& weight) {
+KernelChoices measure_kernels(const Tensor& weight, KernelTimes* times) {
   const Tensor dense = checked_weight(weight);
   const Index out = dense.shape()[0], in = dense.shape()[1];
   const ThreadLimit alone(1);  // the choice must not depend on how many threads run later
   KernelChoices choices;
+  KernelTimes seen;
   dispatch_floating("packed_linear", weight.dtype(), [&]<class T>() {
     const kernels::SparseMatrix<T> sparse = kernels::to_sparse(dense.data<T>(), out, in);
     constexpr Index most = 64;
     std::vector<T> x(static_cast<std::size_t>(most * in)), y(static_cast<std::size_t>(most * out));
     for (std::size_t i = 0; i < x.size(); ++i) x[i] = static_cast<T>(i % 7) * T(0.25) - T(0.75);
-    const auto choose = [&](Index batch) {
+    const auto choose = [&](std::size_t k, Index batch) {
       return faster([&] { dense_linear<T>(dense.data<T>(), out, in, x.data(), batch, nullptr, y.data()); },
-                    [&] { kernels::sparse_linear<T>(sparse, x.data(), batch, nullptr, y.data()); });
+                    [&] { kernels::sparse_linear<T>(sparse, x.data(), batch, nullptr, y.data()); }, seen.dense_us[k],
+                    seen.sparse_us[k]);
     };
-    choices = {choose(1), choose(8), choose(most)};
+    choices = {choose(0, 1), choose(1, 8), choose(2, most)};
   });
+  if (times) *times = seen;
   return choices;
 }
 
@@ -173,12 +178,12 @@ KernelChoices fixed_kernels(const Shape& shape, Index live, DType type) {
   if (shape.rank() != 2) fail<ShapeError>("[packed_linear] weight must be [out, in], got ", shape);
   const Index size = count(shape);
   const double density = size == 0 ? 0.0 : static_cast<double>(live) / static_cast<double>(size);
-  // Densities up to which sparse was at least 1.10 times faster (AVX2, f32, one thread). At batch 1 both are bound by
-  // memory once the weight leaves the cache, and then a third of the entries is still less to read.
-  constexpr Index beyond_cache = Index{16} << 20;
-  const double one = size * size_of(type) > beyond_cache ? 0.25 : 0.11;
+  // Densities up to which sparse was at least 1.10 times faster (AVX2, f32, one thread, 100x300 to 4096x4096). At batch 1
+  // a tiny weight is quick in either form, and one that leaves the cache is bound by memory: there less to read counts.
+  constexpr Index tiny = 200000, beyond_cache = Index{16} << 20;
+  const double one = size < tiny ? 0.06 : size * size_of(type) <= beyond_cache ? 0.11 : 0.25;
   const auto choose = [density](double most) { return density <= most ? KernelChoice::sparse : KernelChoice::dense; };
-  return {choose(one), choose(0.40), choose(0.40)};
+  return {choose(one), choose(0.35), choose(0.45)};
 }
 
 }  // namespace espalier

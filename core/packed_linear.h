@@ -4,11 +4,12 @@
 // and many. The choice is made once, belongs to the weight (it is saved with it), and does not depend on the number of
 // threads.
 //
-//   KernelChoices choices = measure_kernels(weight);                      // or fixed_kernels(...): the table in the
-//   source if (choices.any(KernelChoice::sparse))
+//   KernelChoices choices = measure_kernels(weight);  // or fixed_kernels(...): the table in the source
+//   if (choices.any(KernelChoice::sparse))
 //     weight = Tensor::packed(weight.shape(), weight.dtype(), std::make_unique<PackedLinear>(weight, choices));
 #pragma once
 
+#include <array>
 #include <memory>
 #include <string>
 
@@ -66,9 +67,14 @@ class PackedLinear final : public Packed {
   std::unique_ptr<const Form> form_;
 };
 
+/// What measure_kernels saw: medians in microseconds at batch 1, 8 and 64.
+struct KernelTimes {
+  std::array<double, 3> dense_us = {}, sparse_us = {};
+};
+
 /// Times both kernels on one thread at batch 1, 8 and 64 in interleaved rounds; sparse where its median is at
 /// least 1.10 times faster. Errors as PackedLinear's. Cost: some milliseconds, up to a second for the largest layers.
-KernelChoices measure_kernels(const Tensor& weight);
+KernelChoices measure_kernels(const Tensor& weight, KernelTimes* times = nullptr);
 /// The same question answered from a table in the source: by shape, entries and type alone, the same on every machine.
 KernelChoices fixed_kernels(const Shape& shape, Index live, DType type);
 

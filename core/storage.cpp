@@ -86,7 +86,8 @@ void Storage::give(Storage* block) noexcept {
     std::free(block);
     return;
   }
-  if (!cache.open) [[unlikely]] close_with_thread();
+  if (!cache.open) [[unlikely]]
+    close_with_thread();
   next_of(block) = cache.free_list[bin];
   cache.free_list[bin] = block;
   cache.statistics.cached_bytes += bytes_of(bin);

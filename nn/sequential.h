@@ -16,14 +16,16 @@ namespace espalier::nn {
 
 class Sequential final : public Module {
   template <class F>
-  static constexpr bool is_step = std::is_invocable_r_v<Variable, const std::decay_t<F>&, const Variable&> &&
-                                  !std::is_same_v<std::remove_cvref_t<F>, Sequential>;
+  static constexpr bool is_step = std::is_invocable_r_v<Variable, const std::decay_t<F>&, const Variable&>;
+  /// One Sequential alone is copied or moved from, not nested.
+  template <class... F>
+  static constexpr bool is_copy = sizeof...(F) == 1 && (std::is_same_v<std::remove_cvref_t<F>, Sequential> && ...);
 
  public:
   Sequential() = default;
   /// Modules are listed as "0", "1", ... by their place; functions and lambdas take a place but list nothing.
   template <class... F>
-  requires(sizeof...(F) > 0 && (is_step<F> && ...)) explicit Sequential(F&&... steps) {
+  requires(sizeof...(F) > 0 && !is_copy<F...> && (is_step<F> && ...)) explicit Sequential(F&&... steps) {
     (push_back(std::forward<F>(steps)), ...);
   }
   Sequential(const Sequential& other) : Module(other) {

@@ -1,5 +1,6 @@
 #include "espalier/optim/clip.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <utility>
@@ -102,8 +103,10 @@ class ClipByValue final : public TransformOf<ClipByValue> {
   template <class T>
   void apply(Block<T>& b) const {
     if (!b.again()) {
-      moved_ += b.count_outside(bounds_.min(), bounds_.max());
       ++blocks_;
+      const Figure inside = std::min(-bounds_.min(), bounds_.max());
+      if (b.max_abs() <= inside) return;  // the usual case: one look, and nothing is written
+      moved_ += b.count_outside(bounds_.min(), bounds_.max());
     }
     b.clamp(bounds_.min(), bounds_.max());
   }

@@ -30,11 +30,11 @@ constexpr Key highest_key = std::numeric_limits<Key>::max();
 
 inline std::uint32_t key_of(float v) noexcept {
   const auto bits = std::bit_cast<std::uint32_t>(v + 0.0f);  // -0 and 0 are equal
-  return bits ^ (bits >> 31 ? ~std::uint32_t{0} : std::uint32_t{1} << 31);
+  return bits ^ (static_cast<std::uint32_t>(static_cast<std::int32_t>(bits) >> 31) | std::uint32_t{1} << 31);
 }
 inline std::uint64_t key_of(double v) noexcept {
   const auto bits = std::bit_cast<std::uint64_t>(v + 0.0);
-  return bits ^ (bits >> 63 ? ~std::uint64_t{0} : std::uint64_t{1} << 63);
+  return bits ^ (static_cast<std::uint64_t>(static_cast<std::int64_t>(bits) >> 63) | std::uint64_t{1} << 63);
 }
 
 /// The scores as keys, T being the type they are compared in. Errors: NonFiniteError.
@@ -45,15 +45,13 @@ void write_keys(const Candidate& c, Key* keys) {
   const Index first_nan = parallel_reduce<Index>(
       scores.size(), grain,
       [&](Index begin, Index end) {
-        bool nan = false;
-        for (Index i = begin; i < end; ++i) {
-          keys[i] = key_of(s[i]);
-          nan |= s[i] != s[i];
-        }
+        Key nan = 0;  // of the key's width, so that the loop is vectorised
+        for (Index i = begin; i < end; ++i) nan |= static_cast<Key>(s[i] != s[i]);
+        for (Index i = begin; i < end; ++i) keys[i] = key_of(s[i]);
         if (c.pruned.defined())
           for (Index i = begin; i < end; ++i)
             if (!c.pruned[i]) keys[i] = lowest_key<Key>;
-        if (!nan) return Index{0};
+        if (nan == 0) return Index{0};
         while (s[begin] == s[begin]) ++begin;
         return begin + 1;
       },
@@ -106,26 +104,36 @@ Threshold<Key> threshold_of(std::span<const Key> keys, Index k) {
   return {*nth, k - below - smaller};
 }
 
-/// Calls prune(i) for the k lowest of `keys`, ties by index. Chunks run at the same time; each owns whole mask words.
-template <class Key, class F>
-void each_lowest(std::span<const Key> keys, const std::optional<Threshold<Key>>& threshold, F&& prune) {
-  if (!threshold) return;
+/// Live bits of all but the k lowest of `keys`, ties by index. Chunks run at the same time; each owns whole words.
+template <class Key>
+Mask all_but_lowest(std::span<const Key> keys, const std::optional<Threshold<Key>>& threshold) {
   const auto n = static_cast<Index>(keys.size());
+  if (!threshold) return Mask(n);
+  const Key bound = threshold->key;
   std::vector<Index> ties(static_cast<std::size_t>(detail::chunk_count(n, grain)));
   parallel_for(n, grain, [&](Index begin, Index end) {
     Index equal = 0;
-    for (Index i = begin; i < end; ++i) equal += keys[static_cast<std::size_t>(i)] == threshold->key;
+    for (Index i = begin; i < end; ++i) equal += keys[static_cast<std::size_t>(i)] == bound;
     ties[static_cast<std::size_t>(begin / grain)] = equal;
   });
   Index before = 0;
   for (Index& count : ties) before += std::exchange(count, before);
+  std::vector<std::uint64_t> words(static_cast<std::size_t>((n + 63) / 64));
   parallel_for(n, grain, [&](Index begin, Index end) {
     Index rank = ties[static_cast<std::size_t>(begin / grain)];
-    for (Index i = begin; i < end; ++i) {
-      const Key key = keys[static_cast<std::size_t>(i)];
-      if (key < threshold->key || (key == threshold->key && rank++ < threshold->ties)) prune(i);
+    for (Index first = begin; first < end; first += 64) {
+      const Key* key = keys.data() + first;
+      const int bits = static_cast<int>(std::min<Index>(64, end - first));
+      std::uint64_t live = 0, equal = 0;  // without a branch: which weights go is hard to predict
+      for (int i = 0; i < bits; ++i) {
+        live |= std::uint64_t{key[i] >= bound} << i;
+        equal |= std::uint64_t{key[i] == bound} << i;
+      }
+      for (; equal != 0 && rank < threshold->ties; ++rank, equal &= equal - 1) live &= ~(equal & -equal);
+      words[static_cast<std::size_t>(first / 64)] = live;
     }
   });
+  return Mask(n, std::move(words));
 }
 
 template <class Key>
@@ -157,13 +165,11 @@ std::vector<Mask> select(std::span<const Candidate> candidates, Index prune, Ind
     Index ties_left = threshold ? threshold->ties : 0;
     for (std::size_t c = 0; c < candidates.size(); ++c) {  // ties go to the candidates in their order
       const std::span<const Key> own = keys_of(c);
-      Mask mask(static_cast<Index>(own.size()));
       auto share = threshold;
       if (share) share->ties = ties_left;
-      each_lowest<Key>(own, share, [&](Index i) { mask.set(i, false); });
+      result.push_back(all_but_lowest<Key>(own, share));
       if (threshold && ties_left > 0)
         ties_left -= std::min<Index>(ties_left, std::count(own.begin(), own.end(), threshold->key));
-      result.push_back(std::move(mask));
     }
     return result;
   };
@@ -174,9 +180,7 @@ std::vector<Mask> select(std::span<const Candidate> candidates, Index prune, Ind
   if (short_of) {  // set the best of every candidate above all others, and choose again
     for (std::size_t c = 0; c < candidates.size(); ++c) {
       const std::span<Key> own = keys_of(c);
-      Mask best(static_cast<Index>(own.size()));
-      each_lowest<Key>(own, lowest<Key>(own, static_cast<Index>(own.size()) - kept(c)),
-                       [&](Index i) { best.set(i, false); });
+      const Mask best = all_but_lowest<Key>(own, lowest<Key>(own, static_cast<Index>(own.size()) - kept(c)));
       for (Index i = 0; i < best.size(); ++i)
         if (best[i]) own[static_cast<std::size_t>(i)] = highest_key<Key>;
     }

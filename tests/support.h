@@ -12,7 +12,8 @@
 
 namespace espalier::testing {
 
-/// Passes if f throws exactly an E whose text contains every part: EXPECT_TRUE(throws<ShapeError>([&] { ... }, "[view]")).
+/// Passes if f throws exactly an E whose text contains every part: EXPECT_TRUE(throws<ShapeError>([&] { ... },
+/// "[view]")).
 template <class E, class F, class... Parts>
 ::testing::AssertionResult throws(F&& f, const Parts&... parts) {
   try {

@@ -34,8 +34,10 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias)
         const Variable& input = x.get();
         const Index in = w.shape()[1], out = w.shape()[0];
         const bool flat = input.rank() == 2;
-        const Variable rows = flat ? input : reshape(input, {in == 0 ? input.size() : input.size() / in, in});
-        const Variable g_rows = flat ? g : reshape(g, {rows.shape()[0], out});
+        Index batch = 1;  // not size / in, for in may be 0
+        for (int axis = 0; axis + 1 < input.rank(); ++axis) batch *= input.shape()[axis];
+        const Variable rows = flat ? input : reshape(input, {batch, in});
+        const Variable g_rows = flat ? g : reshape(g, {batch, out});
         return gradients(wants[0] ? (flat ? matmul(g_rows, w.get()) : reshape(matmul(g_rows, w.get()), input.shape()))
                                   : no_gradient(),
                          wants[1] ? matmul(transpose(g_rows, 0, 1), rows) : no_gradient(),

@@ -86,23 +86,39 @@ Variable sigmoid_cross_entropy(const Variable& x, const Variable& target) {
                 });
 }
 
+namespace {
+
+/// A logarithm, at least -100.
+template <class T>
+T held(T logarithm) {
+  return logarithm < -100 ? T(-100) : logarithm;
+}
+
+/// max(p (1 - p), 1e-12), the bound a single-precision constant in both precisions, as PyTorch has it.
+Variable spread(const Variable& p) {
+  return maximum(mul(p, affine(p, -1, 1)), Tensor::full({}, static_cast<double>(1e-12f), p.dtype()));
+}
+
+/// log(1 - p) - log p, each held. Its slope is -1 / (p (1 - p)), with the bound that the gradient by p has.
+Variable log_odds(const Variable& p) {
+  Tensor y =
+      map_with("probability_cross_entropy", p.value(), [](auto v) { return held(std::log1p(-v)) - held(std::log(v)); });
+  if (!recording(p)) return y;
+  return record("log_odds", std::move(y), {&p},
+                [p = Saved(p)](const Variable& g, Wants) { return neg(div(g, spread(p.get()))); });
+}
+
+}  // namespace
+
 Variable probability_cross_entropy(const Variable& p, const Variable& target) {
   check_same_shape("probability_cross_entropy", p, target);
-  const auto held = [](auto logarithm) { return logarithm < -100 ? decltype(logarithm)(-100) : logarithm; };
   Tensor y = zip_with("probability_cross_entropy", p.value(), target.value(),
-                      [held](auto v, auto t) { return -(t * held(std::log(v)) + (1 - t) * held(std::log1p(-v))); });
+                      [](auto v, auto t) { return -(t * held(std::log(v)) + (1 - t) * held(std::log1p(-v))); });
   if (!recording(p, target)) return y;
   return record("probability_cross_entropy", std::move(y), {&p, &target},
-                [p = Saved(p), t = Saved(target), held](const Variable& g, Wants wants) {
-                  const Variable& v = p.get();
-                  // PyTorch's bound is a single-precision constant in both precisions.
-                  auto spread = [&] { return maximum(mul(v, affine(v, -1, 1)), Tensor::full({}, 1e-12f, v.dtype())); };
-                  auto log_odds = [&] {
-                    return map_with("probability_cross_entropy", v.value(),
-                                    [held](auto e) { return held(std::log1p(-e)) - held(std::log(e)); });
-                  };
-                  return gradients(wants[0] ? mul(g, div(sub(v, t.get()), spread())) : no_gradient(),
-                                   wants[1] ? mul(g, log_odds()) : no_gradient());
+                [p = Saved(p), t = Saved(target)](const Variable& g, Wants wants) {
+                  return gradients(wants[0] ? mul(g, div(sub(p.get(), t.get()), spread(p.get()))) : no_gradient(),
+                                   wants[1] ? mul(g, log_odds(p.get())) : no_gradient());
                 });
 }
 

@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <limits>
 
-#include "espalier/core/kernels/thin_gemm.h"
+#include "espalier/core/kernels/own_gemm.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier::kernels {
@@ -78,8 +78,9 @@ void tile(Index m, Index n, Index k, T alpha, const Operand<T>& a, const Operand
   }
 }
 
-/// Below this many multiply-adds packing and dispatch of BLAS cost more than they gain.
-constexpr double small_work = 20000;
+constexpr Index narrow = 16;    // up to here panels beat a row of dot products
+constexpr Index few = 16;       // rows
+constexpr Index long_row = 64;  // elements that make the reduction at a dot product's end small
 
 }  // namespace
 
@@ -104,8 +105,8 @@ void gemm(Index m, Index n, Index k, T alpha, const Operand<T>& a, const Operand
                            .bias = epilogue.bias,
                            .bias_step = 1,
                            .relu = epilogue.relu};
-  if (m == 1 && n > thin_columns && product.a_column == 1) return gemv(product);
-  if (n == 1 && m > thin_columns && product.b_row == 1) {  // C^T = op(B)^T op(A)^T is one row
+  if (m == 1 && n > narrow && product.a_column == 1) return gemv(product);
+  if (n == 1 && m > narrow && product.b_row == 1) {  // C^T = op(B)^T op(A)^T is one row
     return gemv(Product<T>{.m = 1,
                            .n = m,
                            .k = product.k,
@@ -124,10 +125,8 @@ void gemm(Index m, Index n, Index k, T alpha, const Operand<T>& a, const Operand
                            .bias_step = 0,
                            .relu = epilogue.relu});
   }
-  const double work = static_cast<double>(m) * static_cast<double>(n) * static_cast<double>(k);
-  if (n <= thin_columns || work <= small_work || std::max({a.stride, b.stride, c_stride}) > most_blas) {
-    return thin_gemm(product);
-  }
+  if (m <= few && n > narrow && k >= long_row && product.a_column == 1 && product.b_row == 1) return few_rows(product);
+  if (prefers_panels(product) || std::max({a.stride, b.stride, c_stride}) > most_blas) return panel_gemm(product);
   keep_blas_single_threaded();
   const Tiling tiling(m, n, k);
   const Index across = detail::chunk_count(n, tiling.columns);

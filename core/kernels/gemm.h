@@ -1,8 +1,8 @@
 // Dense matrix product on raw row-major pointers.
 //
 // Large products are cut in tiles whose bounds depend on the shape alone, and each tile is one single-threaded BLAS
-// call; thin and small ones (vectors, heads of up to 16 columns, tiny matrices) run on kernels of our own. So the bits
-// of the result depend on the shape and the SIMD target, never on the number of threads.
+// call; the others (vectors, few rows or columns, up to some 60 MFLOP) run on kernels of our own. So the bits of the
+// result depend on the shape, the strides and the SIMD target, never on the number of threads.
 #pragma once
 
 #include "espalier/core/error.h"

@@ -15,19 +15,37 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier::kernels::HWY_NAMESPACE {
 namespace {
 
-/// Vector i with its dead lanes set to +0. `Lives` is one of the two below: chosen once a block, not once a vector.
+/// Keep: vector i with its dead lanes set to +0. AllLive or SomeLive is chosen once a block, not once a vector; At(i)
+/// holds the lanes of vector i for several uses.
 struct AllLive {
   explicit AllLive(Mask) {}
+  template <class T>
+  HWY_INLINE AllLive At(Index) const {
+    return *this;
+  }
+  template <class V>
+  HWY_INLINE V Keep(V x) const {
+    return x;
+  }
   template <class T>
   HWY_INLINE Lane<T> Keep(Lane<T> x, Index) const {
     return x;
   }
 };
+template <class T>
+struct LiveVector {
+  HWY_INLINE Lane<T> Keep(Lane<T> x) const { return IfThenElseZero(lanes, x); }
+  hn::Mask<Tag<T>> lanes;
+};
 struct SomeLive {
   explicit SomeLive(Mask mask) : words(mask) {}
   template <class T>
+  HWY_INLINE LiveVector<T> At(Index i) const {
+    return {LiveLanes<T>(words, i)};
+  }
+  template <class T>
   HWY_INLINE Lane<T> Keep(Lane<T> x, Index i) const {
-    return IfThenElseZero(LiveLanes<T>(words, i), x);
+    return At<T>(i).Keep(x);
   }
   Mask words;
 };
@@ -205,7 +223,7 @@ template <class T>
 struct IntoValue {
   template <class At, class Live>
   HWY_INLINE void operator()(At at, const Live& live, Lane<T> d, Index i) const {
-    at.Store(live.template Keep<T>(MulAdd(keep, at.Load(w + i), d), i), w + i);
+    at.Store(live.Keep(MulAdd(keep, at.Load(w + i), d)), w + i);
   }
   T* w;
   Lane<T> keep;
@@ -214,7 +232,7 @@ template <class T>
 struct IntoScratch {
   template <class At, class Live>
   HWY_INLINE void operator()(At at, const Live& live, Lane<T> d, Index i) const {
-    at.Store(live.template Keep<T>(d, i), u + i);
+    at.Store(live.Keep(d), u + i);
   }
   T* u;
 };
@@ -225,7 +243,7 @@ struct Gradient {
   HWY_INLINE Lane<T> operator()(At at, const Live& live, Index i) const {
     auto x = Mul(scale, at.Load(g + i));
     if constexpr (decays) x = MulAdd(decay, at.Load(w + i), x);
-    return live.template Keep<T>(x, i);
+    return live.Keep(x);
   }
   const T* g;
   const T* w;
@@ -263,12 +281,13 @@ void Adam(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Inde
   const auto eps = hn::Set(d, static_cast<T>(s.eps));
   ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
     ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      const auto x = gradient(at, live, i);
+      const auto lives = live.template At<T>(i);
+      const auto x = gradient(at, lives, i);
       const auto mean = MulAdd(b1, at.Load(m + i), Mul(c1, x));
       const auto square = MulAdd(b2, at.Load(v + i), Mul(Mul(c2, x), x));
       at.Store(mean, m + i);
       at.Store(square, v + i);
-      out(at, live, Div(Mul(step, mean), MulAdd(Sqrt(square), root, eps)), i);
+      out(at, lives, Div(Mul(step, mean), MulAdd(Sqrt(square), root, eps)), i);
     });
   });
 }
@@ -286,16 +305,20 @@ void Sgd(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n) {
       return mean;
     };
     if (s.momentum == 0) {
-      ForEachVector<T>(
-          n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { out(at, live, Mul(lr, gradient(at, live, i)), i); });
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+        const auto lives = live.template At<T>(i);
+        out(at, lives, Mul(lr, gradient(at, lives, i)), i);
+      });
     } else if (s.nesterov) {
       ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-        const auto x = gradient(at, live, i);
-        out(at, live, Mul(lr, MulAdd(momentum, with_momentum(at, i, x), x)), i);
+        const auto lives = live.template At<T>(i);
+        const auto x = gradient(at, lives, i);
+        out(at, lives, Mul(lr, MulAdd(momentum, with_momentum(at, i, x), x)), i);
       });
     } else {
       ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-        out(at, live, Mul(lr, with_momentum(at, i, gradient(at, live, i))), i);
+        const auto lives = live.template At<T>(i);
+        out(at, lives, Mul(lr, with_momentum(at, i, gradient(at, lives, i))), i);
       });
     }
   });

@@ -15,7 +15,7 @@ Settings parse(int argc, char** argv) {
   app.set_version_flag("--version", std::string("espalier ") + espalier::version());
   app.option_defaults()->always_capture_default();
   app.add_option("--data", s.data, "Folder with MNIST or Fashion-MNIST as IDX or IDX.gz (default: the digits shipped)");
-  app.add_option("--epochs", s.epochs, "Passes over the training rows (default: 40 on the digits, 20 with --data)")
+  app.add_option("--epochs", s.epochs, "Passes over the training rows (default: 100 on the digits, 20 with --data)")
       ->check(CLI::Range(1, 100000))
       ->capture_default_str();
   app.add_option("--batch-size", s.batch_size, "Rows a step")->check(CLI::Range(1, 1 << 20));
@@ -40,7 +40,7 @@ Settings parse(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     std::exit(app.exit(error) == 0 ? 0 : 2);
   }
-  if (s.epochs == 0) s.epochs = s.data.empty() ? 40 : 20;
+  if (s.epochs == 0) s.epochs = s.data.empty() ? 100 : 20;
   return s;
 }
 

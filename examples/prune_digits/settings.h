@@ -15,7 +15,7 @@ struct Settings {
   std::string kernels = "measured";
   std::uint64_t seed = 1;
   int threads = 0;             ///< 0: all processors
-  espalier::Index epochs = 0;  ///< 0: 40 on the digits, 20 on other data
+  espalier::Index epochs = 0;  ///< 0: 100 on the digits, 20 on other data
   espalier::Index batch_size = 64;
   double lr = 1e-3;
   double clip_norm = 1.0;

@@ -100,7 +100,8 @@ TEST(Rng, SplitsAreIndependentOfTheParentAndOfEachOther) {
   // Correlation of two streams of n draws has deviation 1 / sqrt(n).
   constexpr Index n = 100000;
   Rng a = rngs[0], b = rngs[1];
-  const auto x = a.normal({n}, 0, 1, DType::f64).to_vector<double>(), y = b.normal({n}, 0, 1, DType::f64).to_vector<double>();
+  const auto x = a.normal({n}, 0, 1, DType::f64).to_vector<double>(),
+             y = b.normal({n}, 0, 1, DType::f64).to_vector<double>();
   double product = 0;
   for (std::size_t i = 0; i < x.size(); ++i) product += x[i] * y[i];
   EXPECT_LT(std::abs(product / n), 5 / std::sqrt(static_cast<double>(n)));
@@ -188,7 +189,9 @@ TEST(Rng, BelowIsUnbiased) {
     std::vector<double> seen(static_cast<std::size_t>(n), 0);
     for (int i = 0; i < draws; ++i) ++seen[static_cast<std::size_t>(rng.below(n))];
     double chi = 0;
-    for (double s : seen) chi += (s - draws / static_cast<double>(n)) * (s - draws / static_cast<double>(n)) * static_cast<double>(n) / draws;
+    for (double s : seen)
+      chi +=
+          (s - draws / static_cast<double>(n)) * (s - draws / static_cast<double>(n)) * static_cast<double>(n) / draws;
     const auto degrees = static_cast<double>(n - 1);
     EXPECT_LT(chi, degrees + 5 * std::sqrt(2 * degrees) + 10) << n;
   }

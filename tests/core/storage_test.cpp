@@ -106,7 +106,7 @@ TEST(Storage, TensorsOutliveTheThreadThatMadeThem) {
 }
 
 TEST(Storage, StaticTensorsOutliveTheCache) {
-  static Tensor forever = Tensor::ones({10});     // destroyed after the thread's locals
+  static Tensor forever = Tensor::ones({10});  // destroyed after the thread's locals
   static thread_local Tensor local = Tensor::ones({10});
   EXPECT_TRUE(forever.defined() && local.defined());
   std::thread([] {

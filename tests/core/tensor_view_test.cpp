@@ -177,7 +177,9 @@ struct Model {
 
 TEST(TensorView, RandomChainsOfViewsAgreeWithMovedValues) {
   std::mt19937 random(7);
-  auto below = [&](Index n) { return static_cast<Index>(random() % static_cast<std::uint32_t>(std::max<Index>(n, 1))); };
+  auto below = [&](Index n) {
+    return static_cast<Index>(random() % static_cast<std::uint32_t>(std::max<Index>(n, 1)));
+  };
   for (int round = 0; round < 400; ++round) {
     Tensor t = Tensor::arange(0, 60).reshape({3, 4, 5});
     Model m{{3, 4, 5}, values(t)};

@@ -113,6 +113,10 @@ TYPED_TEST(Gemm, MatchesThePlainLoopAtAllSizesAndTransposes) {
 TYPED_TEST(Gemm, MatchesThePlainLoopWhereTilesAreCut) {
   unsigned seed = 100;
   for (const auto& [m, n, k] : std::vector<std::tuple<Index, Index, Index>>{{64, 300, 784},
+                                                                            {100, 200, 1100},
+                                                                            {40, 700, 400},
+                                                                            {100, 256, 256},
+                                                                            {61, 512, 70},
                                                                             {300, 784, 64},
                                                                             {1, 300, 784},
                                                                             {784, 1, 300},
@@ -137,8 +141,15 @@ TYPED_TEST(Gemm, MatchesThePlainLoopWhereTilesAreCut) {
 
 TYPED_TEST(Gemm, SameBytesAtAnyThreadCount) {
   const int before = threads();
-  for (const auto& [m, n, k] : std::vector<std::tuple<Index, Index, Index>>{
-           {64, 300, 784}, {300, 784, 64}, {1, 1000, 784}, {1000, 1, 784}, {500, 10, 512}, {300, 300, 300}}) {
+  for (const auto& [m, n, k] : std::vector<std::tuple<Index, Index, Index>>{{64, 300, 784},
+                                                                            {100, 200, 1100},
+                                                                            {100, 256, 512},
+                                                                            {5, 900, 400},
+                                                                            {300, 784, 64},
+                                                                            {1, 1000, 784},
+                                                                            {1000, 1, 784},
+                                                                            {500, 10, 512},
+                                                                            {300, 300, 300}}) {
     for (int t = 0; t < 4; ++t) {
       Case<TypeParam> one{.m = m, .n = n, .k = k, .ta = (t & 1) != 0, .tb = (t & 2) != 0, .bias = true, .relu = true};
       one.fill(7);

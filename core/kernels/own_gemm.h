@@ -1,4 +1,5 @@
-// Matrix products that BLAS is bad at: few columns, one row, or little work. Part of gemm.h, not to be called directly.
+// Matrix products where BLAS is not the best: few rows or columns, little or middling work. Part of gemm.h, not to be
+// called directly.
 #pragma once
 
 #include "espalier/core/kernels/gemm.h"
@@ -23,14 +24,17 @@ struct Product {
   bool relu;
 };
 
-/// Widest op(B) for which thin_gemm needs a single pass over A.
-inline constexpr Index thin_columns = 16;
-
-/// Any product; meant for few columns or little work. Needs c_column = 1.
+/// Any product with c_column = 1, by panels of op(B) of two vectors' width; packs what would be slow to walk.
 template <class T>
-void thin_gemm(const Product<T>& product);
+void panel_gemm(const Product<T>& product);
+/// True where panel_gemm is faster than tiles of BLAS: few columns, little or middling work.
+template <class T>
+bool prefers_panels(const Product<T>& product);
 /// One row: m = 1. Needs a_column = 1, and b_row = 1 or b_column = 1.
 template <class T>
 void gemv(const Product<T>& product);
+/// Few rows times a transposed B, which is read once and never packed. Needs a_column = 1, b_row = 1, c_column = 1.
+template <class T>
+void few_rows(const Product<T>& product);
 
 }  // namespace espalier::kernels
