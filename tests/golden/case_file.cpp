@@ -107,6 +107,7 @@ void Checker::report(const std::string& tensor, const std::string& what) {
 }
 
 void Checker::compare(const std::string& tensor, const Tensor& got) {
+  if (!golden_.has(tensor)) return report(tensor, "produced, but the case has none");
   open_.erase(tensor);
   const Tensor& expected = golden_.stored(tensor);
   if (!got.defined()) return report(tensor, "undefined");
