@@ -47,7 +47,8 @@ void print_comparison(const std::vector<Result>& results, const std::vector<Peer
     for (const PeerFigure& other : peer) {
       if (other.workload != result.workload || other.metric != result.metric || other.threads != threads) continue;
       if (!any)
-        row("%-24s %-16s %10s %10s %-9s %-18s %7s", "workload", "metric", "espalier", "peer", "unit", "peer's name", "ratio");
+        row("%-24s %-16s %10s %10s %-9s %-18s %7s", "workload", "metric", "espalier", "peer", "unit", "peer's name",
+            "ratio");
       any = true;
       const double ours = median(result.samples), ratio = ours / other.value;
       const bool ahead = is_time(result.unit) ? ratio < 1 : ratio > 1;

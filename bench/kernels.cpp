@@ -79,17 +79,16 @@ std::vector<Workload> rows_of_length(Index n) {
   const std::pair<const char*, BinaryFunction> binary[] = {{"add", add}, {"mul", mul}};
   for (const auto& [name, f] : binary) {
     const auto call = [f = f](const std::vector<Variable>& x) { return f(x[0], x[1]); };
-    rows.push_back(
-        {"kernels", "ew_" + std::string(name) + length, [=] { return forward(call, random(2, {n}), "fwd_alloc", 12 * d); }});
+    rows.push_back({"kernels", "ew_" + std::string(name) + length,
+                    [=] { return forward(call, random(2, {n}), "fwd_alloc", 12 * d); }});
     if (f == static_cast<BinaryFunction>(mul))
-      rows.push_back(
-          {"kernels", "ew_mul" + length, [=] { return forward_backward(call, random(2, {n}), 32 * d); }});
+      rows.push_back({"kernels", "ew_mul" + length, [=] { return forward_backward(call, random(2, {n}), 32 * d); }});
   }
-  const std::pair<const char*, UnaryFunction> unary[] = {{"sigmoid", sigmoid}, {"tanh", tanh}, {"exp", exp}, {"relu", relu}};
+  const std::pair<const char*, UnaryFunction> unary[] = {
+      {"sigmoid", sigmoid}, {"tanh", tanh}, {"exp", exp}, {"relu", relu}};
   for (const auto& [name, f] : unary) add_unary(rows, "ew_" + std::string(name) + length, f, n);
   const auto total = [](const std::vector<Variable>& x) { return sum(x[0]); };
-  rows.push_back(
-      {"kernels", "red_sum" + length, [=] { return forward(total, random(1, {n}), "fwd_out", 4 * d); }});
+  rows.push_back({"kernels", "red_sum" + length, [=] { return forward(total, random(1, {n}), "fwd_out", 4 * d); }});
   add_softmax(rows, "row_softmax1000" + length, n);
   return rows;
 }

@@ -1,5 +1,6 @@
 // espalier-bench: times the workloads that the peers are timed on, and prints one JSON line for each figure.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <fstream>
 #include <iostream>
 #include <set>
@@ -98,7 +99,8 @@ int main(int argc, char** argv) {
   Settings settings;
   CLI::App app("Times workloads and prints one JSON line per figure (value is the median of the rounds).",
                "espalier-bench");
-  app.add_option("--workload", settings.workload, "A workload, a group (train, infer, optim, kernels, conv, sparse) or all")
+  app.add_option("--workload", settings.workload,
+                 "A workload, a group (train, infer, optim, kernels, conv, sparse) or all")
       ->capture_default_str();
   app.add_option("--threads", settings.threads, "Threads to use")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--rounds", settings.rounds, "Interleaved rounds")->check(CLI::Range(1, 10000))->capture_default_str();

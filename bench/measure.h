@@ -1,5 +1,5 @@
-// How things are timed here, and how a figure is written: the method and the JSON lines of common.py of the peer scripts,
-// so that both sides of a comparison mean the same.
+// How things are timed here, and how a figure is written: the method and the JSON lines of common.py of the peer
+// scripts, so that both sides of a comparison mean the same.
 #pragma once
 
 #include <functional>
@@ -28,7 +28,7 @@ Figure gigabytes(const std::string& metric, double bytes);
 struct Task {
   std::function<void()> run;
   std::vector<Figure> figures;
-  double min_seconds = 0.25;  ///< length of one block of calls
+  double min_seconds = 0.25;                           ///< length of one block of calls
   std::vector<std::pair<std::string, double>> extras;  ///< further fields of its lines
 };
 

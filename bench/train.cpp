@@ -3,8 +3,10 @@
 #include "bench/models.h"
 #include "bench/workloads.h"
 #include "espalier/nn/loss.h"
+#include "espalier/optim/adam.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/optimizer.h"
+#include "espalier/optim/sgd.h"
 
 namespace espalier::bench {
 namespace {
@@ -70,7 +72,7 @@ Task linear_regression() {
   for (Index at = 0; at < 100; at += 10) batches.push_back({x.slice(0, at, at + 10), y.slice(0, at, at + 10)});
   return train(
       std::move(model), std::move(batches),
-      [](const Variable& prediction, const Tensor& y) { return nn::mse_loss(prediction, y); },
+      [](const Variable& prediction, const Tensor& wanted) { return nn::mse_loss(prediction, wanted); },
       chain(optim::clip_by_global_norm(1.0), optim::sgd({.lr = 0.03})), 10, 0.4);
 }
 

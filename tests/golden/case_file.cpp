@@ -65,8 +65,7 @@ Case::Case(const std::filesystem::path& file) {
   for (const std::string& type : types) {
     if (type != "f32" && type != "f64") fail<FormatError>("[golden] ", name, ": no precision ", type);
     const Args tolerance = tolerances.object(type);
-    precisions.push_back(
-        {type == "f32" ? DType::f32 : DType::f64, tolerance.number("rtol"), tolerance.number("atol")});
+    precisions.push_back({type == "f32" ? DType::f32 : DType::f64, tolerance.number("rtol"), tolerance.number("atol")});
   }
   if (precisions.empty()) fail<FormatError>("[golden] ", name, " names no precision to run in");
 }
@@ -120,7 +119,8 @@ void Checker::compare(const std::string& tensor, const Tensor& got) {
   }
   const bool exact = !is_floating(expected.dtype());
   if (is_floating(got.dtype()) == exact)
-    return report(tensor, std::string("element type ") + name_of(got.dtype()) + ", expected " + name_of(expected.dtype()));
+    return report(tensor,
+                  std::string("element type ") + name_of(got.dtype()) + ", expected " + name_of(expected.dtype()));
 
   const std::vector<double> a = got.to(DType::f64).to_vector<double>();
   const std::vector<double> b = expected.to(DType::f64).to_vector<double>();

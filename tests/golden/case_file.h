@@ -48,8 +48,7 @@ class Case {
 /// Compares results with a case's expected tensors, in one precision.
 class Checker {
  public:
-  Checker(const Case& golden, Precision precision)
-      : golden_(golden), precision_(precision), open_(golden.expected()) {}
+  Checker(const Case& golden, Precision precision) : golden_(golden), precision_(precision), open_(golden.expected()) {}
 
   /// Errors are kept, not thrown: shape, element type, and the largest error with its place.
   void compare(const std::string& tensor, const Tensor& got);

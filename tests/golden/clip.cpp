@@ -23,9 +23,9 @@ void clip(const Case& golden, DType type, Checker& checker, const optim::Chain& 
   const bool strict = golden.args.flag("error_if_nonfinite");
   optim::StepReport report;
   try {
-    report = optim::apply_to_gradients(
-        list_of(parameters), stages,
-        {.nonfinite = strict ? optim::Nonfinite::throw_error : optim::Nonfinite::propagate});
+    report =
+        optim::apply_to_gradients(list_of(parameters), stages,
+                                  {.nonfinite = strict ? optim::Nonfinite::throw_error : optim::Nonfinite::propagate});
   } catch (...) {
     for (std::size_t j = 0; j < gradients.size(); ++j)
       if (!same_bytes(parameters[j].grad(), gradients[j]))
@@ -59,7 +59,7 @@ void clamp_param(const Case& golden, DType type, Checker& checker) {
   for (const Parameter& p : parameters) p.ref()->accumulate(Tensor::zeros(p.shape(), type));
   optim::Optimizer optimizer(list_of(parameters),
                              chain(optim::sgd(), optim::clamp_parameters(golden.args.number("min", -infinity),
-                                                                      golden.args.number("max", infinity))));
+                                                                         golden.args.number("max", infinity))));
   optimizer.step();
   for (std::size_t j = 0; j < parameters.size(); ++j)
     checker.compare("out.g" + std::to_string(j), parameters[j].value());
@@ -69,9 +69,8 @@ void clamp_param(const Case& golden, DType type, Checker& checker) {
 
 std::vector<Row> clip_rows() {
   return {
-      stage("clip_grad_norm"),  stage("clip_by_global_norm"), stage("clip_by_norm"),
-      stage("clip_grad_value"), stage("clamp_grad"),          {"compose", compose},
-      {"clamp_param", clamp_param},
+      stage("clip_grad_norm"), stage("clip_by_global_norm"), stage("clip_by_norm"),        stage("clip_grad_value"),
+      stage("clamp_grad"),     {"compose", compose},         {"clamp_param", clamp_param},
   };
 }
 

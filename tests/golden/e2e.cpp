@@ -6,6 +6,7 @@
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/nn/loss.h"
 #include "espalier/optim/clip.h"
+#include "espalier/optim/mask_gradient.h"
 #include "espalier/prune/pruner.h"
 #include "tests/golden/chains.h"
 #include "tests/golden/rows.h"
@@ -37,24 +38,12 @@ class Mlp {
 
 /// The case's clip, or one that only measures, and its optimizer.
 optim::Chain pipeline(const Args& args) {
-  optim::Chain clip = optim::clip_by_global_norm(
-      {.max_norm = std::numeric_limits<double>::infinity(), .measure_only = true});
+  optim::Chain clip =
+      optim::clip_by_global_norm({.max_norm = std::numeric_limits<double>::infinity(), .measure_only = true});
   if (args.has("clip")) clip = clip_chain(args.object("clip").text("op"), args.object("clip"));
   const Args optimizer = args.object("optimizer");
   return chain(std::move(clip), optimizer_chain(optimizer.text("op"), optimizer));
 }
-
-/// A transform: pruned weights get no gradient, as where the forward pass multiplies by the mask. In soft mode the
-/// pipeline leaves that to the chain.
-class MaskGradient final : public optim::TransformOf<MaskGradient> {
- public:
-  std::string name() const override { return "mask_gradient"; }
-  bool keeps_zeros() const override { return true; }
-  template <class T>
-  void apply(optim::Block<T>& block) const {
-    block.mask_gradient();
-  }
-};
 
 /// Runs the case's steps; `loss(step)` is the forward pass.
 void train(const Case& golden, DType type, Checker& checker, const Mlp& model, optim::Chain steps,
@@ -97,13 +86,14 @@ void mlp_ce_clip(const Case& golden, DType type, Checker& checker) {
   });
 }
 
-/// Pruned once, before the forward pass of a step, in soft mode: the stored weights keep their values.
+/// Pruned once, before the forward pass of a step, in soft mode: the stored weights keep their values, and those that
+/// are masked get no gradient, as where the forward pass multiplies by the mask.
 void mlp_prune(const Case& golden, DType type, Checker& checker) {
   const Mlp model(golden, type, relu);
   const Variable x = golden.get("data.x", type);
   const Tensor y = golden.get("data.y", type);
   prune::Pruner pruner(list_of(model.parameters), {.mode = MaskMode::soft, .min_keep = 0});
-  train(golden, type, checker, model, chain(MaskGradient(), pipeline(golden.args)), [&](Index t) {
+  train(golden, type, checker, model, chain(optim::mask_gradient(), pipeline(golden.args)), [&](Index t) {
     if (t == golden.args.integer("prune_at")) pruner.to_sparsity(golden.args.number("amount"));
     return nn::cross_entropy(model(x), y);
   });

@@ -113,9 +113,8 @@ void polynomial_schedule(const Case& golden, DType, Checker& checker) {
 
 std::vector<Row> prune_rows() {
   return {
-      {"l1_unstructured", l1_unstructured},   {"global_unstructured", global_unstructured},
-      {"iterative", iterative},               {"forward_backward", forward_backward},
-      {"polynomial_schedule", polynomial_schedule},
+      {"l1_unstructured", l1_unstructured},   {"global_unstructured", global_unstructured}, {"iterative", iterative},
+      {"forward_backward", forward_backward}, {"polynomial_schedule", polynomial_schedule},
   };
 }
 

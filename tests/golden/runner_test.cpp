@@ -71,7 +71,8 @@ class GoldenRunner : public ::testing::Test {
   std::string last() const {
     const std::size_t end = said_.find_last_not_of('\n');
     const std::size_t before = said_.rfind('\n', end);
-    return said_.substr(before == std::string::npos ? 0 : before + 1, end - (before == std::string::npos ? 0 : before + 1) + 1);
+    return said_.substr(before == std::string::npos ? 0 : before + 1,
+                        end - (before == std::string::npos ? 0 : before + 1) + 1);
   }
   bool said(const std::string& text) const { return said_.find(text) != std::string::npos; }
 
@@ -216,7 +217,8 @@ TEST(GoldenTable, HoldsEveryKind) {
 }
 
 TEST(GoldenArgs, ReadsWhatCasesHold) {
-  const Args args = Args::parse(R"({"a": "inf", "b": "-inf", "n": 3, "f": 2.0, "none": null, "t": true, "l": [1, -2]})");
+  const Args args =
+      Args::parse(R"({"a": "inf", "b": "-inf", "n": 3, "f": 2.0, "none": null, "t": true, "l": [1, -2]})");
   EXPECT_EQ(args.number("a"), infinity);
   EXPECT_EQ(args.number("b"), -infinity);
   EXPECT_EQ(args.integer("f"), 2);
