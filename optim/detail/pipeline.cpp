@@ -88,7 +88,7 @@ void Pipeline::look_at_parameters(StepReport& report) {
     if (!(value.shape() == shapes_[i]) || (value.dtype() == DType::f32 ? 0 : 1) != types_[i]) [[unlikely]]
       fail<ConfigError>("[step] '", parameters_[i].name, "' was ", types_[i] == 0 ? "f32 " : "f64 ", shapes_[i],
                         " when the optimizer was built and is now ", value.dtype(), " ", value.shape(),
-                        ". Hint: shrink(model, sample, optimizer) cuts the optimizer's states, too");
+                        ". Hint: build a new optimizer after the shapes have changed");
     has_gradient_[i] = p.grad().defined();
     updates_now_[i] = updates_[i] + has_gradient_[i];
     report.with_gradient += has_gradient_[i];
