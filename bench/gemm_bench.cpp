@@ -1,6 +1,6 @@
 // Dense products at training and inference shapes, with plain OpenBLAS on as many threads beside ours.
 //
-//   gemm_bench --benchmark_filter='NT/64' --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
+//   gemm_bench --benchmark_filter='NT/.*/64/300' --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
 //
 // Arguments: m, n, k, threads. NT is a layer's forward, NN its input gradient, TN its weight gradient.
 #include <benchmark/benchmark.h>
@@ -12,20 +12,18 @@
 #include "espalier/core/kernels/gemm.h"
 #include "espalier/core/parallel.h"
 
-extern "C" void openblas_set_num_threads(int);
-
 namespace {
 
 using espalier::Index;
 
 struct Problem {
-  Problem(benchmark::State& state, bool ta, bool tb)
+  Problem(const benchmark::State& state, bool transpose_a, bool transpose_b)
       : m(state.range(0)),
         n(state.range(1)),
         k(state.range(2)),
         threads(static_cast<int>(state.range(3))),
-        ta(ta),
-        tb(tb) {
+        ta(transpose_a),
+        tb(transpose_b) {
     a.assign(static_cast<std::size_t>(m * k), 0.5f);
     b.assign(static_cast<std::size_t>(n * k), 0.25f);
     c.resize(static_cast<std::size_t>(m * n));

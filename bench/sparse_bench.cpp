@@ -14,8 +14,6 @@
 #include "espalier/core/kernels/sparse.h"
 #include "espalier/core/parallel.h"
 
-extern "C" void openblas_set_num_threads(int);
-
 namespace {
 
 using espalier::Index;

@@ -45,6 +45,7 @@ class RowWalk {
   /// Calls row(offsets) for rows [begin, end), with each operand's offset in elements.
   template <class Row>
   void run(Index begin, Index end, Row row) const {
+    if (begin >= end) return;  // an outer axis may be empty, and nothing is to be divided by its length
     std::array<Index, Dims::max_rank> at{};
     std::array<Index, N> offset{};
     Index rest = begin;

@@ -34,6 +34,8 @@ class Block {
   std::span<const T> value() const noexcept { return {value_, length()}; }
   /// This block's part of the transform's state number k, to read and write.
   std::span<T> state(std::size_t k) const noexcept { return {static_cast<T*>(states_[k]) + state_begin_, length()}; }
+  /// What this transform measured, of the unit, tensor or whole selection that the block belongs to.
+  Figure figure() const noexcept { return figure_; }
   /// This transform has been run on this block before in this step, see Transform::apply.
   bool again() const noexcept { return again_; }
   /// Bits of live weights, 64 to a word, from this block's first element; null: all are live.
@@ -126,7 +128,7 @@ class Block {
   Index size_ = 0, begin_ = 0;
   std::size_t parameter_ = 0;
   std::int64_t updates_ = 0;
-  Figure scale_ = 1;
+  Figure scale_ = 1, figure_ = 0;
   double keep_ = 1;
   bool last_ = false, applied_ = false, again_ = false;
 };

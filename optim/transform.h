@@ -23,6 +23,8 @@ namespace espalier::optim {
 /// What a transform must know a figure of before it can be applied. Anything but `nothing` ends the sweep before it.
 enum class Span : std::uint8_t {
   nothing,
+  unit,       ///< a figure of each output unit: of each index of the first axis; vectors and scalars are one unit.
+              ///< measure() and apply() then get blocks that lie within one unit, free of masks (0 where pruned)
   tensor,     ///< a figure of each parameter
   everything  ///< and one of all parameters it works on (those selected by on())
 };
@@ -47,7 +49,8 @@ struct StepContext {
   std::span<const std::int64_t> updates;  ///< how often each was updated, this step included if it has a gradient
 };
 
-/// What measure() returned, summed (or the maximum) over the blocks of each parameter that has a gradient.
+/// What measure() returned, summed (or the maximum) over the blocks of each parameter that has a gradient. In apply(),
+/// Block::figure() is that of the block's span.
 struct Measured {
   std::span<const std::size_t> parameters;
   std::span<const Figure> figures;  ///< one for each of `parameters`

@@ -85,10 +85,10 @@ void Pipeline::look_at_parameters(StepReport& report) {
     const Tensor& value = p.value();
     if (value.packed()) [[unlikely]]
       fail<ConfigError>("[step] '", parameters_[i].name, "' was packed and cannot be trained any more");
-    if (value.size() != sizes_[i] || (value.dtype() == DType::f32 ? 0 : 1) != types_[i]) [[unlikely]]
-      fail<ConfigError>("[step] '", parameters_[i].name, "' had ", sizes_[i], types_[i] == 0 ? " f32" : " f64",
-                        " values when the optimizer was built and is now ", value.dtype(), " ", value.shape(),
-                        ". Hint: shrink(model, sample, optimizer) cuts the optimizer's states, too");
+    if (!(value.shape() == shapes_[i]) || (value.dtype() == DType::f32 ? 0 : 1) != types_[i]) [[unlikely]]
+      fail<ConfigError>("[step] '", parameters_[i].name, "' was ", types_[i] == 0 ? "f32 " : "f64 ", shapes_[i],
+                        " when the optimizer was built and is now ", value.dtype(), " ", value.shape(),
+                        ". Hint: build a new optimizer after the shapes have changed");
     has_gradient_[i] = p.grad().defined();
     updates_now_[i] = updates_[i] + has_gradient_[i];
     report.with_gradient += has_gradient_[i];
@@ -127,7 +127,8 @@ void Pipeline::look_up_rows() {
                      .mask = masked && !soft ? p.mask().words().data() : nullptr,
                      .soft_mask = soft ? p.mask().words().data() : nullptr,
                      .shown = soft ? bytes(p.value()) : nullptr,
-                     .size = sizes_[i]});
+                     .size = sizes_[i],
+                     .unit = units_[i]});
   }
 }
 
@@ -135,6 +136,8 @@ void Pipeline::cut_into_tasks() {
   if (cut_for_ != has_gradient_) {
     cut_for_ = has_gradient_;
     pieces_.clear();
+    unit_slots_.clear();
+    std::size_t slots = 0;
     tasks_.assign(1, 0);
     Index filled = 0;
     for (std::size_t r = 0; r < rows_.size(); ++r) {
@@ -145,10 +148,14 @@ void Pipeline::cut_into_tasks() {
           filled = 0;
         }
         pieces_.push_back({r, begin, end});
+        unit_slots_.push_back(slots);
+        slots += static_cast<std::size_t>((end - 1) / rows_[r].unit - begin / rows_[r].unit + 1);
         filled += end - begin;
       }
     }
     tasks_.push_back(pieces_.size());
+    const bool units = std::any_of(stages_.begin(), stages_.end(), [](const Stage& s) { return s.span == Span::unit; });
+    unit_figures_.resize(units ? slots : 0);
   }
   keeps_.assign(pieces_.size(), 1);
   done_upto_ = 0;
@@ -206,6 +213,7 @@ void Pipeline::zero_states_of_pruned() {
 
 void Pipeline::run(const Sweep& sweep) {
   figures_.assign(pieces_.size(), 0);
+  std::fill(unit_figures_.begin(), unit_figures_.end(), Figure(0));
   checks_.assign(pieces_.size(), 0);
   if (sweep.whole) {  // one after the other: such transforms use all threads for one tensor
     for (const Row& row : rows_) {
@@ -233,8 +241,16 @@ void Pipeline::run_piece(const Sweep& sweep, std::size_t index) {
   const Stage* measuring =
       sweep.measure != none && stages_[sweep.measure].selected[row.parameter] ? &stages_[sweep.measure] : nullptr;
   const auto measure = [&](Block<T>& b) {
-    if (measuring)
-      figures_[index] = combine(measuring->transform->combines(), figures_[index], measuring->transform->measure(b));
+    if (!measuring) return;
+    const Combine how = measuring->transform->combines();
+    if (measuring->span != Span::unit) {
+      figures_[index] = combine(how, figures_[index], measuring->transform->measure(b));
+      return;
+    }
+    for_each_unit(b, row, [&](Block<T>& part, Index unit) {
+      Figure& figure = unit_figures_[unit_slots_[index] + static_cast<std::size_t>(unit - piece.begin / row.unit)];
+      figure = combine(how, figure, measuring->transform->measure(part));
+    });
   };
   alignas(64) T scratch[Block<T>::capacity];
   double keep = keeps_[index];
@@ -298,7 +314,17 @@ void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, con
     b.state_begin_ = stage.begin[row.parameter] + b.begin_;
     b.last_ = last && t == last_stage_[row.parameter];
     b.again_ = t < done_upto_;
-    stage.transform->apply(b);
+    const auto figure = stage.figures.begin() + stage.first_figure[row.parameter];
+    if (stage.span == Span::unit) {
+      for_each_unit(b, row, [&](Block<T>& part, Index unit) {
+        part.figure_ = figure[unit];
+        stage.transform->apply(part);
+        part.gradient();
+      });
+    } else {
+      if (stage.measures()) b.figure_ = *figure;
+      stage.transform->apply(b);
+    }
     if (!stage.keeps_zeros) b.remask();
   }
 }
@@ -309,6 +335,26 @@ void Pipeline::finish_value(Block<T>& b, const Row& row, Index begin) const {
   if (row.soft_mask) kernels::step<T>().load(offset<T>(row.shown, begin), b.value_, T(1), b.soft_mask_, b.size_);
 }
 
+template <class T, class F>
+void Pipeline::for_each_unit(Block<T>& b, const Row& row, F f) const {
+  T* g = b.gradient().data();  // in memory, masked: its parts need no mask, whose words they would split
+  for (Index at = b.begin_; at < b.begin_ + b.size_;) {
+    const Index unit = at / row.unit, end = std::min((unit + 1) * row.unit, b.begin_ + b.size_);
+    Block<T> part = b;
+    part.begin_ = at;
+    part.size_ = end - at;
+    part.state_begin_ += at - b.begin_;
+    part.value_ += at - b.begin_;
+    part.scratch_ = g + (at - b.begin_);
+    part.source_ = part.scratch_;
+    part.mask_ = part.soft_mask_ = nullptr;
+    part.last_ = false;
+    f(part, unit);
+    b.keep_ = part.keep_;  // each part started from the same one
+    at = end;
+  }
+}
+
 void Pipeline::hand_out_figures(std::size_t index, const StepContext& context) {
   Stage& stage = stages_[index];
   const Combine how = stage.transform->combines();
@@ -317,13 +363,28 @@ void Pipeline::hand_out_figures(std::size_t index, const StepContext& context) {
   std::size_t piece = 0;
   Figure total = 0;
   for (std::size_t r = 0; r < rows_.size(); ++r) {
+    const Row& row = rows_[r];
+    const bool selected = stage.selected[row.parameter];
+    const auto own = stage.figures.begin() + stage.first_figure[row.parameter];
+    if (stage.span == Span::unit && selected) std::fill_n(own, row.size / row.unit, Figure(0));
     Figure figure = 0;
-    for (; piece < pieces_.size() && pieces_[piece].row == r; ++piece) figure = combine(how, figure, figures_[piece]);
-    if (!stage.selected[rows_[r].parameter]) continue;
+    for (; piece < pieces_.size() && pieces_[piece].row == r; ++piece) {
+      figure = combine(how, figure, figures_[piece]);
+      if (stage.span != Span::unit || !selected) continue;
+      const Index first = pieces_[piece].begin / row.unit, last = (pieces_[piece].end - 1) / row.unit;
+      for (Index u = first; u <= last; ++u) {
+        const Figure part = unit_figures_[unit_slots_[piece] + static_cast<std::size_t>(u - first)];
+        own[u] = combine(how, own[u], part);
+        figure = combine(how, figure, part);
+      }
+    }
+    if (!selected) continue;
+    if (stage.span == Span::tensor) *own = figure;
     measured_parameters_.push_back(rows_[r].parameter);
     measured_figures_.push_back(figure);
     total = combine(how, total, figure);
   }
+  if (stage.span == Span::everything) stage.figures.front() = total;
   stage.transform->measured({measured_parameters_, measured_figures_, total}, context);
 }
 

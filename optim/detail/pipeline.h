@@ -36,11 +36,15 @@ class Pipeline final {
     std::unique_ptr<Transform> transform;
     std::string name;
     std::vector<std::uint8_t> selected;  // [parameter]
-    bool everyone, keeps_zeros, measures, stateful;
+    bool everyone, keeps_zeros, stateful;
+    Span span;
     std::vector<StateBuffer> states;
     std::array<std::vector<void*>, 2> bases;  // [type][state]
     std::vector<Index> begin;                 // [parameter], in the buffers of its type
+    std::vector<Figure> figures;              // of the last measuring, one for each unit, tensor, or of everything
+    std::vector<Index> first_figure;          // [parameter]
     std::size_t record = none;                // its place in the report
+    bool measures() const { return span != Span::nothing; }
   };
   /// One pass over memory.
   struct Sweep {
@@ -63,8 +67,8 @@ class Pipeline final {
     void* gradient;
     const std::uint64_t* mask;  // hard
     const std::uint64_t* soft_mask;
-    void* shown;  // soft: mask * value is written here
-    Index size;
+    void* shown;       // soft: mask * value is written here
+    Index size, unit;  // elements of all of it, and of a unit
   };
   /// Consecutive blocks of one parameter, within one task. Boundaries depend on the sizes of the parameters alone.
   struct Piece {
@@ -75,6 +79,7 @@ class Pipeline final {
   void plan();
   void plan_values(std::size_t first_constraint);
   void add_states(Stage& stage);
+  void add_figures(Stage& stage);
 
   void look_at_parameters(StepReport& report);
   void look_up_rows();
@@ -92,6 +97,8 @@ class Pipeline final {
   void apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last) const;
   template <class T>
   void finish_value(Block<T>& b, const Row& row, Index begin) const;
+  template <class T, class F>
+  void for_each_unit(Block<T>& b, const Row& row, F f) const;
   void hand_out_figures(std::size_t stage, const StepContext& context);
   bool all_finite(const std::vector<Figure>& figures) const;
   /// False if the step is to be skipped. Errors: NonFiniteError.
@@ -99,7 +106,8 @@ class Pipeline final {
   void finish(StepReport& report);
 
   ParameterList parameters_;
-  std::vector<Index> sizes_;  // as the optimizer knows them
+  std::vector<Shape> shapes_;         // as the optimizer knows them
+  std::vector<Index> sizes_, units_;  // elements of each parameter, and of each of its units
   std::vector<int> types_;
   std::vector<Stage> stages_;            // gradient transforms, then constraints
   std::vector<std::size_t> last_stage_;  // [parameter]: the last gradient transform that works on it
@@ -121,6 +129,8 @@ class Pipeline final {
   std::vector<Piece> pieces_;
   std::vector<std::size_t> tasks_;        // first piece of each, and the end
   std::vector<Figure> figures_, checks_;  // [piece]
+  std::vector<std::size_t> unit_slots_;   // [piece]: where the figures of the units it touches begin,
+  std::vector<Figure> unit_figures_;      // in here
   std::vector<double> keeps_;             // [piece]: a decay that a stored update still owes
   std::vector<std::size_t> measured_parameters_;
   std::vector<Figure> measured_figures_;

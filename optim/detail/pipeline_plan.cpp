@@ -8,6 +8,12 @@
 namespace espalier::optim {
 namespace {
 
+/// Elements of an output unit: all axes but the first. Vectors and scalars are one unit.
+Index unit_of(const Shape& shape) {
+  const Index n = count(shape);
+  return std::max<Index>(shape.rank() >= 2 && n > 0 ? n / shape[0] : n, 1);
+}
+
 int type_index(DType type) { return type == DType::f32 ? 0 : 1; }
 
 /// Each parameter once, under its first name; names that are empty or repeat become distinct.
@@ -40,7 +46,9 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, Nonfinit
       fail<ConfigError>("[optimizer] '", p.name,
                         "' is packed and cannot be trained. Hint: train the model that "
                         "compact() was given");
-    sizes_.push_back(p.parameter->value().size());
+    shapes_.push_back(p.parameter->value().shape());
+    sizes_.push_back(count(shapes_.back()));
+    units_.push_back(unit_of(shapes_.back()));
     types_.push_back(type_index(p.parameter->value().dtype()));
     mask_seen_.push_back(p.parameter->mask_version());
   }
@@ -56,7 +64,7 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, Nonfinit
     stage.transform = link.transform->clone();
     stage.name = names[t];
     stage.keeps_zeros = stage.transform->keeps_zeros();
-    stage.measures = stage.transform->measures() != Span::nothing;
+    stage.span = stage.transform->measures();
     const bool constraint = stage.transform->is_constraint();
     if (constraint) {
       first_constraint = std::min(first_constraint, t);
@@ -77,6 +85,7 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, Nonfinit
     }
     stage.everyone = std::find(stage.selected.begin(), stage.selected.end(), 0) == stage.selected.end();
     add_states(stage);
+    add_figures(stage);
     if (!updates && (stage.stateful || constraint || stage.transform->makes_update()))
       fail<ConfigError>("[apply_to_gradients] '", stage.name, "' ",
                         constraint ? "changes values" : "remembers something from step to step or makes updates",
@@ -113,6 +122,16 @@ void Pipeline::add_states(Stage& stage) {
   }
 }
 
+void Pipeline::add_figures(Stage& stage) {
+  Index total = 0;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    stage.first_figure.push_back(stage.span == Span::everything ? 0 : total);
+    if (stage.selected[i]) total += stage.span == Span::unit ? sizes_[i] / units_[i] : 1;
+  }
+  if (stage.span == Span::everything) total = 1;
+  stage.figures.resize(static_cast<std::size_t>(stage.measures() ? total : 0));
+}
+
 void Pipeline::plan() {
   std::size_t gradients = 0;  // number of gradient transforms
   while (gradients < stages_.size() && !stages_[gradients].transform->is_constraint()) ++gradients;
@@ -124,7 +143,7 @@ void Pipeline::plan() {
   };
   for (std::size_t t = 0; t < gradients; ++t) {
     const bool whole = stages_[t].transform->grain() == Grain::tensor;
-    if (stages_[t].measures) {
+    if (stages_[t].measures()) {
       const bool store = whole || stateful(t);
       sweeps_.push_back({.from = from, .upto = t, .measure = t, .store = store});
       if (store) from = t;
@@ -155,20 +174,20 @@ void Pipeline::plan() {
 
 void Pipeline::plan_values(std::size_t first_constraint) {
   const auto cuts = [&](std::size_t t) {
-    return stages_[t].measures || stages_[t].transform->grain() == Grain::tensor;
+    return stages_[t].measures() || stages_[t].transform->grain() == Grain::tensor;
   };
   std::size_t t = first_constraint;
   while (t < stages_.size() && !cuts(t)) ++t;
   sweeps_.back().constraints_upto = t;
   while (t < stages_.size()) {
-    if (stages_[t].measures) sweeps_.back().measure = t;
+    if (stages_[t].measures()) sweeps_.back().measure = t;
     std::size_t upto = t + 1;
     if (stages_[t].transform->grain() == Grain::tensor) {
       sweeps_.push_back({.on_values = true, .whole = true, .from = t, .upto = upto});
       if (upto == stages_.size()) return;
       if (!cuts(upto))
         sweeps_.push_back({.on_values = true, .from = upto, .upto = upto});
-      else if (stages_[upto].measures)
+      else if (stages_[upto].measures())
         sweeps_.push_back({.on_values = true, .from = upto, .upto = upto});
     } else {
       sweeps_.push_back({.on_values = true, .from = t, .upto = upto});

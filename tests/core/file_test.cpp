@@ -77,12 +77,21 @@ TEST(AtomicFileTest, NamesPathAndReason) {
   EXPECT_ERROR(
       IoError, [&] { put(folder.path().string(), "x"); }, "Is a directory");
   EXPECT_ERROR(
-      IoError, [&] { put("/dev/null", "x"); }, "not a regular file");
-  EXPECT_ERROR(
       IoError, [&] { put(folder / std::string(300, 'n'), "x"); }, "File name too long");
   EXPECT_ERROR(
       IoError, [&] { put("", "x"); }, "test");
   EXPECT_TRUE(folder.names().empty());
+}
+
+TEST(AtomicFileTest, APipeIsNoTarget) {
+  TempFolder folder;
+  const std::string pipe = folder / "pipe";
+  ASSERT_EQ(::mkfifo(pipe.c_str(), 0600), 0);
+  EXPECT_ERROR(
+      IoError, [&] { put(pipe, "x"); }, "not a regular file");
+  EXPECT_ERROR(
+      IoError, [&] { InputFile("test", pipe); }, "not a regular file");
+  EXPECT_TRUE(std::filesystem::is_fifo(pipe));
 }
 
 TEST(AtomicFileTest, AReadOnlyFolder) {

@@ -11,6 +11,7 @@
 #include "espalier/optim/adam.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/optimizer.h"
+#include "espalier/prune/compact.h"
 #include "espalier/prune/pruner.h"
 #include "tests/support/temp_folder.h"
 
@@ -203,6 +204,21 @@ TEST_F(Checkpoint, LoadReadsItsModel) {
   EXPECT_EQ(read_bytes(path + "1"), read_bytes(path + "2"));
   EXPECT_ERROR(
       FormatError, [&] { other.load(path + "1"); }, "not a checkpoint");
+}
+
+TEST_F(Checkpoint, ACompactedModelGoesIntoAFreshOne) {
+  Rng rng(3);
+  Mlp model(rng, 40);
+  prune::Pruner(model.parameters()).to_sparsity(0.95);  // leaves hidden units without any input
+  const Tensor x = rng.normal({5, 6});
+  const Mlp deployed = prune::compact(model, x, {.kernels = prune::Kernels::fixed});
+  save(path, deployed);
+  Mlp fresh(rng, 40);
+  load(path, fresh);
+  EXPECT_TRUE(equal(fresh(x).value(), deployed(x).value()));
+  EXPECT_LT(fresh.parameters()[0].parameter->value().dim(0), 40);
+  save(path + "2", fresh);
+  EXPECT_EQ(read_bytes(path), read_bytes(path + "2"));
 }
 
 TEST_F(Checkpoint, AnInterruptedSaveLeavesTheOldOne) {

@@ -42,7 +42,7 @@ include='^[[:space:]]*#[[:space:]]*include[[:space:]]*'
 house 'A quoted include is "espalier/<module>/<file>.h" (Highway in core/ apart)' "$include\"([^eh]|e[^s]|h[^w])"
 forbid 'No relative includes' "$include[\"<]\.\.?/"
 forbid 'A program includes "espalier/...", or its own tree by its path from the top' "$include\"([^/\"]*\"|(core|autograd|nn|optim|prune|data|io|train)/)"
-forbid 'OpenBLAS: core/kernels/gemm.cpp only' "$include[\"<](cblas|openblas_config|f77blas)" 'core/kernels/gemm\.cpp'
+forbid 'OpenBLAS: core/kernels/gemm.cpp only, and beside it in the benchmarks' "$include[\"<](cblas|openblas_config|f77blas)" 'core/kernels/gemm\.cpp|bench/'
 forbid 'oneTBB: core/*.cpp only' "$include[\"<](tbb|oneapi)/" 'core/[^:]*\.cpp'
 forbid 'Highway: core/ only' "$include[\"<]hwy/" 'core/'
 forbid 'Random123: core/*.cpp only' "$include[\"<]Random123/" 'core/[^:]*\.cpp'

@@ -82,6 +82,22 @@ class UnitBall final : public TransformOf<UnitBall> {
   Figure c_ = 1;
 };
 
+/// Each unit's gradient to norm 1 at most.
+class UnitClip final : public TransformOf<UnitClip> {
+ public:
+  std::string name() const override { return "unit_clip"; }
+  bool keeps_zeros() const override { return true; }
+  Span measures() const override { return Span::unit; }
+  template <class T>
+  Figure measure(Block<T>& b) const {
+    return b.sum_squares();
+  }
+  template <class T>
+  void apply(Block<T>& b) const {
+    if (b.figure() > 1) b.multiply(1 / std::sqrt(b.figure()));
+  }
+};
+
 /// Parameters of many sizes around the boundaries of masks, blocks and tasks.
 struct Model {
   std::vector<Parameter> parameters;
@@ -593,6 +609,37 @@ TEST(PipelineUsers, WholeTensors) {
   const auto w = values_of(p);
   for (std::size_t i = 0; i < g.size(); ++i)
     ASSERT_NEAR(w[i], -std::clamp(c * g[g.size() - 1 - i], -1e-3, 1e-3), 1e-15);
+}
+
+TEST(PipelineUsers, FiguresOfUnits) {
+  // Units that are small, split a mask word, span blocks, and span tasks.
+  for (const Shape& shape :
+       {Shape{70, 3}, Shape{5, 7, 11}, Shape{3, 5000}, Shape{2, 100000}, Shape{4096}, Shape{}, Shape{0, 4}}) {
+    const auto n = static_cast<std::size_t>(count(shape));
+    const Parameter p = parameter("p", std::vector<double>(n, 0), DType::f64, shape);
+    Mask mask(count(shape));
+    for (Index i = 0; i < count(shape); i += 5) mask.set(i, false);
+    if (n > 0) p.ref()->set_mask(mask);
+    auto g = numbers(n, 4);
+    const Parameter other = parameter("other", {0}, DType::f64);
+    Optimizer opt(list_of(other, p), chain(clip_by_value(0.9), UnitClip(), sgd({.lr = 1, .momentum = 0.5})));
+    give_gradient(p, g);
+    give_gradient(other, {0.5});
+    opt.step();
+    const auto w = values_of(p);
+    const std::size_t units = shape.rank() < 2 ? 1 : static_cast<std::size_t>(shape[0]);
+    for (std::size_t u = 0; u < units; ++u) {
+      const std::size_t length = n / units;
+      double sum = 0;
+      for (std::size_t i = u * length; i < (u + 1) * length; ++i) {
+        g[i] = i % 5 == 0 ? 0 : std::clamp(g[i], -0.9, 0.9);
+        sum += g[i] * g[i];
+      }
+      for (std::size_t i = u * length; i < (u + 1) * length; ++i)
+        ASSERT_NEAR(w[i], -g[i] / std::max(1.0, std::sqrt(sum)), 1e-12) << i;
+    }
+    EXPECT_EQ(values_of(other)[0], -0.5);
+  }
 }
 
 TEST(PipelineUsers, AConstraintThatMeasures) {
