@@ -1,9 +1,10 @@
 // Score: how much each weight matters. What scores lowest is pruned first.
 //
-//   prune::Score by_gradient("by_gradient", [](const ParameterState& p, const prune::Statistics& s) {   // |w g|
-//     return mul(p.value(), s.gradient).value();                                   // signs count: take abs where you
-//     mean it
-//   }, {.gradient = true});
+//   // First-order Taylor, |w g| (Molchanov et al. 2017):
+//   prune::Score taylor(
+//       "taylor",
+//       [](const ParameterState& p, const prune::Statistics& s) { return abs(mul(p.value(), s.gradient)).value(); },
+//       {.gradient = true});
 #pragma once
 
 #include <concepts>
