@@ -14,10 +14,12 @@ Settings parse(int argc, char** argv) {
       "speed.");
   app.set_version_flag("--version", std::string("espalier ") + espalier::version());
   app.option_defaults()->always_capture_default();
-  app.add_option("--data", s.data, "Folder with MNIST or Fashion-MNIST as IDX or IDX.gz (default: the digits shipped)");
+  app.add_option("--data", s.data, "Folder with MNIST or Fashion-MNIST as IDX or IDX.gz (default: the digits shipped)")
+      ->type_name("DIR");
   app.add_option("--epochs", s.epochs, "Passes over the training rows (default: 100 on the digits, 20 with --data)")
       ->check(CLI::Range(1, 100000))
-      ->capture_default_str();
+      ->default_str("")
+      ->type_name("N");
   app.add_option("--batch-size", s.batch_size, "Rows a step")->check(CLI::Range(1, 1 << 20));
   app.add_option("--lr", s.lr, "Adam's learning rate; constant for half the steps, then falling to 0")
       ->check(CLI::PositiveNumber);
@@ -33,8 +35,8 @@ Settings parse(int argc, char** argv) {
   app.add_option("--seed", s.seed, "Of the weights and of the order of the rows");
   app.add_option("--threads", s.threads, "0 means all processors; results do not depend on it")
       ->check(CLI::Range(0, 1024));
-  app.add_option("--out", s.out, "Folder for the saved models");
-  app.add_option("--json", s.json, "Write all figures to this file");
+  app.add_option("--out", s.out, "Folder for the saved models")->type_name("DIR");
+  app.add_option("--json", s.json, "Write all figures to this file")->type_name("FILE");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
