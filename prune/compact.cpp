@@ -8,6 +8,7 @@
 #include <optional>
 
 #include "espalier/core/packed_linear.h"
+#include "espalier/core/table.h"
 #include "espalier/prune/detail/plan.h"
 #include "espalier/prune/report.h"
 
@@ -268,15 +269,14 @@ void repack(const ParameterList& parameters, const CompactOptions& options, Comp
 }  // namespace detail
 
 std::string CompactReport::table() const {
-  std::vector<std::vector<std::string>> rows{
-      {"weight", "before", "after", "live", "live after", "bytes", "bytes after", "batch 1", "2-16", "17+"}};
+  Table table({"weight", "before", "after", "live", "live after", "bytes", "bytes after", "batch 1", "2-16", "17+"});
   std::string reasons;
   for (const CompactLayer& l : layers) {
-    rows.push_back({l.name, join(l.before), join(l.after), join(l.live_before), join(l.live_after),
-                    join(l.bytes_before), join(l.bytes_after), l.kernel[0], l.kernel[1], l.kernel[2]});
+    table.add({l.name, join(l.before), join(l.after), grouped(l.live_before), grouped(l.live_after),
+               grouped(l.bytes_before), grouped(l.bytes_after), l.kernel[0], l.kernel[1], l.kernel[2]});
     reasons += l.name + ": " + l.reason + "\n";
   }
-  return aligned(rows) + reasons +
+  return table.to_string() + reasons +
          join("units cut: ", cut_constant, " constant, ", cut_unread, " unread; outputs differ by ", difference, "\n");
 }
 

@@ -5,6 +5,7 @@
 #include <optional>
 #include <utility>
 
+#include "espalier/core/table.h"
 #include "espalier/prune/select.h"
 
 namespace espalier::prune {

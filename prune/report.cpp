@@ -1,9 +1,7 @@
 #include "espalier/prune/report.h"
 
-#include <algorithm>
-#include <cstdio>
-
 #include "espalier/core/packed.h"
+#include "espalier/core/table.h"
 
 namespace espalier::prune {
 
@@ -38,39 +36,16 @@ std::vector<SparsityRow> sparsity_rows(const ParameterList& parameters) {
 }
 
 std::string table(const std::vector<SparsityRow>& rows) {
-  std::vector<std::vector<std::string>> cells{{"parameter", "shape", "weights", "live", "sparsity", "state"}};
+  Table table({"parameter", "shape", "weights", "live", "sparsity", "state"});
   SparsityRow total{"total", {}, 0, 0, ""};
   for (const SparsityRow& row : rows) {
-    cells.push_back({row.name, join(row.shape), join(row.size), join(row.live), percent(row.sparsity()), row.state});
+    table.add({row.name, join(row.shape), grouped(row.size), grouped(row.live), percent(row.sparsity()), row.state});
     total.size += row.size;
     total.live += row.live;
   }
-  cells.push_back({total.name, "", join(total.size), join(total.live), percent(total.sparsity()), ""});
-  return aligned(cells);
-}
-
-std::string aligned(const std::vector<std::vector<std::string>>& rows) {
-  std::vector<std::size_t> width;
-  for (const auto& row : rows) {
-    width.resize(std::max(width.size(), row.size()));
-    for (std::size_t c = 0; c < row.size(); ++c) width[c] = std::max(width[c], row[c].size());
-  }
-  std::string text;
-  for (const auto& row : rows) {
-    for (std::size_t c = 0; c < row.size(); ++c) {
-      const std::string gap(width[c] - row[c].size(), ' ');
-      text += c == 0 ? row[c] + gap : "  " + gap + row[c];
-    }
-    text.erase(text.find_last_not_of(' ') + 1);
-    text += '\n';
-  }
-  return text;
-}
-
-std::string percent(double share) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f %%", 100 * share);
-  return text;
+  table.add({});
+  table.add({total.name, "", grouped(total.size), grouped(total.live), percent(total.sparsity())});
+  return table.to_string();
 }
 
 }  // namespace espalier::prune

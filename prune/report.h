@@ -26,9 +26,4 @@ std::vector<SparsityRow> sparsity_rows(const ParameterList& parameters);
 /// A row's line each, in aligned columns, and the total.
 std::string table(const std::vector<SparsityRow>& rows);
 
-/// Cells in aligned columns, the first column to the left, the others to the right. The first row is the heading.
-std::string aligned(const std::vector<std::vector<std::string>>& rows);
-/// "91.3 %"
-std::string percent(double share);
-
 }  // namespace espalier::prune

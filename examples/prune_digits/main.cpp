@@ -65,17 +65,17 @@ LeNet300 train_network(const char* title, const data::TrainTest& data, const Set
                     const optim::ClipRecord& record = info.report.clips().front();
                     norms.push_back(record.norm_before);
                     clipped += record.clipped;
-                    progress.update(info.step, "loss " + train::fixed(info.loss, 4) + "  norm " +
-                                                   train::fixed(record.norm_before, 2) + "  sparsity " +
-                                                   train::fixed(100 * pruner.sparsity(), 1) + " %");
+                    progress.update(info.step, "loss " + with_decimals(info.loss, 4) + "  norm " +
+                                                   with_decimals(record.norm_before, 2) + "  sparsity " +
+                                                   with_decimals(100 * pruner.sparsity(), 1) + " %");
                   },
               .on_epoch =
                   [&](const train::EpochInfo& info) {
                     const Index every = std::max<Index>(1, s.epochs / 5);
                     if (progress.on_terminal() || (info.epoch + 1) % every != 0) return;
                     progress.note(std::string(title) + "  epoch " + std::to_string(info.epoch + 1) + " of " +
-                                  std::to_string(s.epochs) + "  loss " + train::fixed(info.mean_loss, 4) +
-                                  "  sparsity " + train::fixed(100 * pruner.sparsity(), 1) + " %");
+                                  std::to_string(s.epochs) + "  loss " + with_decimals(info.mean_loss, 4) +
+                                  "  sparsity " + with_decimals(100 * pruner.sparsity(), 1) + " %");
                   }});
   clip = {steps, static_cast<double>(clipped) / static_cast<double>(steps), train::percentile(norms, 50),
           train::percentile(norms, 90), train::percentile(norms, 99)};

@@ -7,19 +7,19 @@
 
 namespace prune_digits {
 
-using espalier::train::fixed;
-using espalier::train::grouped;
+using espalier::grouped;
+using espalier::with_decimals;
 
 std::string as_text(const Report& r, const Settings& settings) {
-  espalier::train::Table table({"", "dense", "masked", "deployed"});
+  espalier::Table table({"", "dense", "masked", "deployed"});
   auto row = [&](const std::string& name, auto cell) {
     table.add({name, cell(r.dense), cell(r.masked), cell(r.deployed)});
   };
-  row("test accuracy, %", [](const Figures& f) { return fixed(100 * f.accuracy, 2); });
+  row("test accuracy, %", [](const Figures& f) { return with_decimals(100 * f.accuracy, 2); });
   row("weights and biases", [](const Figures& f) { return grouped(f.weights); });
   row("bytes on disk", [](const Figures& f) { return grouped(static_cast<long long>(f.bytes)); });
-  row("latency, batch 1, us", [](const Figures& f) { return fixed(f.latency_1, 1); });
-  row("latency, batch 64, us", [](const Figures& f) { return fixed(f.latency_64, 1); });
+  row("latency, batch 1, us", [](const Figures& f) { return with_decimals(f.latency_1, 1); });
+  row("latency, batch 64, us", [](const Figures& f) { return with_decimals(f.latency_64, 1); });
   table.add({});
   for (std::size_t i = 0; i < r.layers.size(); ++i) {
     row(r.layers[i] + " shape", [i](const Figures& f) { return f.shapes[i]; });
@@ -27,12 +27,12 @@ std::string as_text(const Report& r, const Settings& settings) {
       return f.kernel_1[i] == f.kernel_64[i] ? f.kernel_1[i] : f.kernel_1[i] + " | " + f.kernel_64[i];
     });
   }
-  return table.to_string() + "\nclipping at norm " + fixed(settings.clip_norm, 2) + ": " +
-         fixed(100 * r.clip.clipped_share, 1) + " % of " + grouped(r.clip.steps) +
-         " steps clipped; norm before clipping p50 " + fixed(r.clip.norm_p50, 3) + ", p90 " +
-         fixed(r.clip.norm_p90, 3) + ", p99 " + fixed(r.clip.norm_p99, 3) + "\nsparsity " + fixed(100 * r.sparsity, 2) +
-         " %; the loaded network differs from the masked one by at most " + fixed(r.largest_difference, 7) +
-         " in a logit\n";
+  return table.to_string() + "\nclipping at norm " + with_decimals(settings.clip_norm, 2) + ": " +
+         with_decimals(100 * r.clip.clipped_share, 1) + " % of " + grouped(r.clip.steps) +
+         " steps clipped; norm before clipping p50 " + with_decimals(r.clip.norm_p50, 3) + ", p90 " +
+         with_decimals(r.clip.norm_p90, 3) + ", p99 " + with_decimals(r.clip.norm_p99, 3) + "\nsparsity " +
+         with_decimals(100 * r.sparsity, 2) + " %; the loaded network differs from the masked one by at most " +
+         with_decimals(r.largest_difference, 7) + " in a logit\n";
 }
 
 void write_json(const std::string& path, const Report& r, const Settings& s) {

@@ -1,9 +1,9 @@
-#include "espalier/train/table.h"
+#include "espalier/core/table.h"
 
 #include <algorithm>
 #include <charconv>
 
-namespace espalier::train {
+namespace espalier {
 namespace {
 
 /// Characters, not bytes: UTF-8 continuation bytes take no room on the screen.
@@ -54,11 +54,13 @@ std::string Table::to_string() const {
   return text;
 }
 
-std::string fixed(double value, int decimals) {
+std::string with_decimals(double value, int decimals) {
   char text[64];
   const auto end = std::to_chars(text, text + sizeof text, value, std::chars_format::fixed, decimals);
   return end.ec == std::errc() ? std::string(text, end.ptr) : "overflow";
 }
+
+std::string percent(double share) { return with_decimals(100 * share, 1) + " %"; }
 
 std::string grouped(long long value) {
   std::string digits = std::to_string(value);
@@ -67,4 +69,4 @@ std::string grouped(long long value) {
   return digits;
 }
 
-}  // namespace espalier::train
+}  // namespace espalier

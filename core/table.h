@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-namespace espalier::train {
+namespace espalier {
 
 /// The first column is set to the left, the others to the right, unless a header cell begins with '<'.
 class Table final {
@@ -21,8 +21,10 @@ class Table final {
 };
 
 /// A number with this many decimals, with a point whatever the locale.
-std::string fixed(double value, int decimals);
+std::string with_decimals(double value, int decimals);
+/// "91.3 %" of the share 0.913
+std::string percent(double share);
 /// "267,200"
 std::string grouped(long long value);
 
-}  // namespace espalier::train
+}  // namespace espalier
