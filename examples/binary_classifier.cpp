@@ -14,7 +14,7 @@ int main() {
   nn::Sequential net(nn::Linear(rng, 2, 10), sigmoid, nn::Linear(rng, 10, 1), sigmoid);
 
   auto train = [&](nn::Sequential& model, int epochs) {
-    auto opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), sgd({.lr = 0.01, .momentum = 0.9})));
+    auto opt = Optimizer(model.parameters(), chain(clip_by_global_norm(1.0), sgd({.lr = 0.01})));
     data::Loader loader({moons.x, target}, 20, rng.split());
     double loss = 0;
     for (int epoch = 0; epoch < epochs; ++epoch)

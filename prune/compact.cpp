@@ -31,8 +31,7 @@ Index count_nonzero(const Tensor& value) {
   });
 }
 
-// --- are the outputs the same?
-// -------------------------------------------------------------------------------------------
+// --- are the outputs the same? -----------------------------------------------------------------------------------------
 
 /// Largest |a - b| and largest |a|. NaN in both places is no difference, in one an infinite one; so are infinities.
 struct Difference {
@@ -62,7 +61,7 @@ Difference layer_difference(const Graph& old_graph, const Graph& new_graph, std:
   const Index units = y_old.dim(-1), left = y_new.dim(-1);
   const Index rows = units > 0 ? y_old.size() / units : 0;
   Difference d;
-  if (!kept.empty() && static_cast<Index>(kept.size()) != left) return {1, 0};
+  if (left > 0 && !kept.empty() && static_cast<Index>(kept.size()) != left) return {1, 0};
   for (Index row = 0; row < rows; ++row)
     for (Index u = 0; u < left; ++u) {
       const Index from = kept.empty() ? u : kept[static_cast<std::size_t>(u)];
@@ -195,6 +194,14 @@ void row_after(CompactLayer& row, const ParameterState& p) {
   row.bytes_after = bytes_of(p.value());
 }
 
+/// Units that stay after two rounds, `second` counting in what `first` left; empty lists keep all.
+std::vector<Index> kept_of_kept(const std::vector<Index>& first, const std::vector<Index>& second) {
+  if (first.empty() || second.empty()) return first.empty() ? second : first;
+  std::vector<Index> both;
+  for (Index unit : second) both.push_back(first[static_cast<std::size_t>(unit)]);
+  return both;
+}
+
 }  // namespace
 
 void compact(const ParameterList& parameters, const Run& run, const Tensor& sample, const CompactOptions& options,
@@ -211,12 +218,6 @@ void compact(const ParameterList& parameters, const Run& run, const Tensor& samp
   }
 
   const Graph before = trace(run, sample);
-  Plan plan;
-  plan.kept.resize(before.nodes.size());
-  if (options.cut) plan = plan_cuts(before);
-  apply(plan);
-  result.cut_constant = plan.cut_constant;
-  result.cut_unread = plan.cut_unread;
   auto traced_again = [&](const char* stage) {
     try {
       return trace(run, sample);
@@ -227,8 +228,19 @@ void compact(const ParameterList& parameters, const Run& run, const Tensor& samp
           "{.cut = false} packs the weights only");
     }
   };
-  Graph after = traced_again("its dead units were cut");
-  result.difference = verify(before, after, plan, names, options.tolerance, "cutting dead units");
+  Plan all_cuts;  // of all rounds together
+  all_cuts.kept.resize(before.nodes.size());
+  Graph after = before;
+  while (options.cut) {  // what one round folds may make other units constant to the last bit
+    const Plan plan = plan_cuts(after);
+    if (plan.cut_constant + plan.cut_unread == 0) break;
+    apply(plan);
+    for (std::size_t i = 0; i < plan.kept.size(); ++i) all_cuts.kept[i] = kept_of_kept(all_cuts.kept[i], plan.kept[i]);
+    result.cut_constant += plan.cut_constant;
+    result.cut_unread += plan.cut_unread;
+    after = traced_again("its dead units were cut");
+    result.difference = verify(before, after, all_cuts, names, options.tolerance, "cutting dead units");
+  }
 
   const std::vector<const ParameterState*> packable =
       options.pack ? linear_weights(after) : std::vector<const ParameterState*>();
@@ -247,8 +259,8 @@ void compact(const ParameterList& parameters, const Run& run, const Tensor& samp
     row_after(row, p);
   }
   if (options.pack)
-    result.difference =
-        verify(before, traced_again("its weights were packed"), plan, names, options.tolerance, "packing the weights");
+    result.difference = verify(before, traced_again("its weights were packed"), all_cuts, names, options.tolerance,
+                               "packing the weights");
   if (report) *report = std::move(result);
 }
 
