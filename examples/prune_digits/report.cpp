@@ -1,6 +1,7 @@
 #include "examples/prune_digits/report.h"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
 #include <nlohmann/json.hpp>
@@ -9,6 +10,14 @@ namespace prune_digits {
 
 using espalier::grouped;
 using espalier::with_decimals;
+
+namespace {
+std::string scientific(double value) {
+  char text[32];
+  std::snprintf(text, sizeof text, "%.1e", value);
+  return text;
+}
+}  // namespace
 
 std::string as_text(const Report& r, const Settings& settings) {
   espalier::Table table({"", "dense", "masked", "deployed"});
@@ -32,7 +41,7 @@ std::string as_text(const Report& r, const Settings& settings) {
          " steps clipped; norm before clipping p50 " + with_decimals(r.clip.norm_p50, 3) + ", p90 " +
          with_decimals(r.clip.norm_p90, 3) + ", p99 " + with_decimals(r.clip.norm_p99, 3) + "\nsparsity " +
          with_decimals(100 * r.sparsity, 2) + " %; the loaded network differs from the masked one by at most " +
-         with_decimals(r.largest_difference, 7) + " in a logit\n";
+         scientific(r.largest_difference) + " in a logit\n";
 }
 
 void write_json(const std::string& path, const Report& r, const Settings& s) {
