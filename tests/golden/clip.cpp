@@ -52,17 +52,25 @@ void compose(const Case& golden, DType type, Checker& checker) {
   clip(golden, type, checker, stages);
 }
 
-/// The tensors called g0, g1, ... are parameters here, held within bounds after a step that does not move them.
-void clamp_param(const Case& golden, DType type, Checker& checker) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
+/// The tensors called g0, g1, ... are parameters here, constrained after a step that does not move them.
+void constrain(const Case& golden, DType type, Checker& checker, const optim::Chain& constraint) {
   const std::vector<Parameter> parameters = make_parameters(numbered(golden, "in.g", type));
   for (const Parameter& p : parameters) p.ref()->accumulate(Tensor::zeros(p.shape(), type));
-  optim::Optimizer optimizer(list_of(parameters),
-                             chain(optim::sgd(), optim::clamp_parameters(golden.args.number("min", -infinity),
-                                                                         golden.args.number("max", infinity))));
+  optim::Optimizer optimizer(list_of(parameters), chain(optim::sgd(), constraint));
   optimizer.step();
   for (std::size_t j = 0; j < parameters.size(); ++j)
     checker.compare("out.g" + std::to_string(j), parameters[j].value());
+}
+
+void clamp_param(const Case& golden, DType type, Checker& checker) {
+  constexpr double infinity = std::numeric_limits<double>::infinity();
+  constrain(golden, type, checker,
+            optim::clamp_parameters(golden.args.number("min", -infinity), golden.args.number("max", infinity)));
+}
+
+/// Keras's rule; its axes are all but the first.
+void max_norm(const Case& golden, DType type, Checker& checker) {
+  constrain(golden, type, checker, optim::max_norm({.max_norm = golden.args.number("max_value", 0), .eps = 1e-7}));
 }
 
 }  // namespace
@@ -70,7 +78,7 @@ void clamp_param(const Case& golden, DType type, Checker& checker) {
 std::vector<Row> clip_rows() {
   return {
       stage("clip_grad_norm"), stage("clip_by_global_norm"), stage("clip_by_norm"),        stage("clip_grad_value"),
-      stage("clamp_grad"),     {"compose", compose},         {"clamp_param", clamp_param},
+      stage("clamp_grad"),     {"compose", compose},         {"clamp_param", clamp_param}, {"max_norm", max_norm},
   };
 }
 
