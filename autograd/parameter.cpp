@@ -97,8 +97,7 @@ void ParameterState::refresh_from_dense() {
   zero_pruned(value_, mask_, "mask");
 }
 
-// --- Parameter
-// -----------------------------------------------------------------------------------------------------------
+// --- Parameter ------------------------------------------------------------------------------------------------------
 
 Parameter::Parameter(Tensor value, std::string name)
     : state_(std::make_shared<ParameterState>(std::move(value), std::move(name))) {}

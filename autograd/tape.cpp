@@ -265,8 +265,7 @@ ParameterRef Tape::parameter_of(std::uint32_t slot) const {
   return nullptr;
 }
 
-// --- backward
-// ------------------------------------------------------------------------------------------------------------
+// --- backward -------------------------------------------------------------------------------------------------------
 
 /// Walks the nodes in reverse from `from`, seeded with `seeds`. With targets, only through what leads to them; the
 /// gradients of leaves and targets remain in store_->gradients.

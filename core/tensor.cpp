@@ -113,8 +113,7 @@ void check_same_shape(const char* op, const Shape& a, const Shape& b) {
 
 }  // namespace
 
-// --- making
-// ------------------------------------------------------------------------------------------------------------
+// --- making ---------------------------------------------------------------------------------------------------------
 
 Tensor Tensor::empty(const Shape& shape, DType type) {
   const Index n = checked_count(shape);
@@ -209,8 +208,7 @@ Tensor Tensor::packed(const Shape& shape, DType type, std::unique_ptr<const Pack
   return result;
 }
 
-// --- values
-// ------------------------------------------------------------------------------------------------------------
+// --- values ---------------------------------------------------------------------------------------------------------
 
 void Tensor::refuse_access(DType type) const {
   if (!storage_)
@@ -273,8 +271,7 @@ void Tensor::fill(double value, const char* op) {
   });
 }
 
-// --- copies
-// ------------------------------------------------------------------------------------------------------------
+// --- copies ---------------------------------------------------------------------------------------------------------
 
 Tensor Tensor::clone() const {
   if (packed()) return *this;  // immutable
@@ -298,8 +295,7 @@ Tensor Tensor::to(DType type) const {
 
 Tensor Tensor::densify() const { return packed() ? packed()->densify() : *this; }
 
-// --- views
-// -------------------------------------------------------------------------------------------------------------
+// --- views ----------------------------------------------------------------------------------------------------------
 
 void Tensor::set_layout(const Shape& shape, const Dims& strides) {
   shape_ = shape;
@@ -464,8 +460,7 @@ Shape broadcast_shapes(const char* op, const Shape& a, const Shape& b) {
   return result;
 }
 
-// --- comparing
-// ---------------------------------------------------------------------------------------------------------
+// --- comparing ------------------------------------------------------------------------------------------------------
 
 namespace {
 /// True if same(a[i], b[i]) for all i.

@@ -71,8 +71,7 @@ class Block {
     return {scratch_, length()};
   }
 
-  // --- figures of the gradient, over live coordinates
-  // ------------------------------------------------------------------
+  // --- figures of the gradient, over live coordinates ---------------------------------------------------------------
   Figure sum() const;
   Figure sum_squares() const;
   Figure sum_abs() const;
@@ -81,8 +80,7 @@ class Block {
 
   Index count_outside(double lo, double hi);  ///< entries below lo or above hi
 
-  // --- for transforms that take what is pending into their own loop
-  // ----------------------------------------------------
+  // --- for transforms that take what is pending into their own loop -------------------------------------------------
   /// The gradient is scale * source[i], and 0 where mask() is.
   struct Pending {
     const T* source;

@@ -31,7 +31,7 @@ Index count_nonzero(const Tensor& value) {
   });
 }
 
-// --- are the outputs the same? -----------------------------------------------------------------------------------------
+// --- are the outputs the same? --------------------------------------------------------------------------------------
 
 /// Largest |a - b| and largest |a|. NaN in both places is no difference, in one an infinite one; so are infinities.
 struct Difference {
@@ -124,8 +124,7 @@ double verify(const Graph& old_graph, const Graph& new_graph, const Plan& plan, 
       "that the tape does not see (detach(), value(), NoTape). Hint: {.cut = false} packs the weights only");
 }
 
-// --- packing
-// -------------------------------------------------------------------------------------------------------------
+// --- packing --------------------------------------------------------------------------------------------------------
 
 /// Below this share of zeros no kernel gains, and measuring is not worth its time.
 constexpr double least_sparsity = 0.25;

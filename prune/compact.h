@@ -3,13 +3,12 @@
 //   auto deployed = prune::compact(model, sample);                  // sample: a batch as the model takes it
 //
 // 1. Dead units are cut: units of linear layers that are constant (every weight to them is 0) and units that nobody
-// reads. Which
-//    layers share units is read off the tape of one pass over the sample; the constants are folded into the next bias.
-//    Network inputs and outputs stay, and whatever an op other than linear, an elementwise function or a reshape that
-//    keeps the last axis reads. A layer whose units all die runs on empty tensors.
+//    reads. Which layers share units is read off the tape of one pass over the sample; the constants are folded into
+//    the next bias, round by round until nothing is left to cut. Network inputs and outputs stay, and whatever an op
+//    other than linear, an elementwise function or a reshape that keeps the last axis reads. A layer whose units all
+//    die runs on empty tensors.
 // 2. Each sparse weight that only linear() reads is packed, with the kernel of each batch class chosen; dense where no
-// class
-//    gains. The choice is part of the weight.
+//    class gains. The choice is part of the weight.
 // 3. After both, old and new outputs on the sample are compared.
 #pragma once
 
@@ -98,8 +97,8 @@ void repack(const ParameterList& parameters, const CompactOptions& options, Comp
 
 /// Errors: ConfigError, which names the layer, if the outputs differ, or if the network does not run once it is cut
 /// (sizes written down in forward code); whatever the model throws. The model itself is left alone; the copy stays in
-/// eval(). Soft masks are frozen in the copy. Cost: about four passes over the sample, and some milliseconds a layer to
-/// measure.
+/// eval(). Soft masks are frozen in the copy. Cost: two passes over the sample, one more for each round of cuts, and
+/// some milliseconds a layer to measure.
 template <Compactable Model>
 Model compact(const Model& model, const Tensor& sample, CompactOptions options = {}, CompactReport* report = nullptr) {
   Model copy = model;

@@ -29,8 +29,7 @@ Variable piecewise(const char* op, const kernels::BinaryKernel& kernel, const Va
 
 }  // namespace
 
-// --- two operands
-// --------------------------------------------------------------------------------------------------------
+// --- two operands ---------------------------------------------------------------------------------------------------
 
 Variable add(const Variable& a, const Variable& b) {
   Tensor y = zip("add", binary().add, a.value(), b.value());
@@ -93,8 +92,7 @@ Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Vari
 Variable maximum(const Variable& a, const Variable& b) { return extreme("maximum", binary().maximum, a, b, true); }
 Variable minimum(const Variable& a, const Variable& b) { return extreme("minimum", binary().minimum, a, b, false); }
 
-// --- one operand
-// ---------------------------------------------------------------------------------------------------------
+// --- one operand ----------------------------------------------------------------------------------------------------
 
 Variable affine(const Variable& x, double factor, double shift) {
   Tensor y = map("affine", unary().affine, x.value(), factor, shift);

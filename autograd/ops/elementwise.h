@@ -6,8 +6,7 @@
 
 namespace espalier {
 
-// --- two operands
-// ------------------------------------------------------------------------------------------------------
+// --- two operands ---------------------------------------------------------------------------------------------------
 Variable add(const Variable& a, const Variable& b);  ///< a + b
 Variable sub(const Variable& a, const Variable& b);  ///< a - b
 Variable mul(const Variable& a, const Variable& b);  ///< a b
@@ -16,8 +15,7 @@ Variable maximum(const Variable& a,
                  const Variable& b);  ///< NaN if either is; equal values share the gradient in halves
 Variable minimum(const Variable& a, const Variable& b);  ///< as maximum
 
-// --- one operand
-// -------------------------------------------------------------------------------------------------------
+// --- one operand ----------------------------------------------------------------------------------------------------
 Variable affine(const Variable& x, double factor, double shift);  ///< factor x + shift
 Variable neg(const Variable& x);                                  ///< -x
 Variable abs(const Variable& x);                                  ///< |x|; slope 0 at 0

@@ -179,8 +179,7 @@ void check_fit(const std::string& path, const std::string& name, const Tensor& h
 
 }  // namespace
 
-// --- writing
-// -----------------------------------------------------------------------------------------------------------
+// --- writing --------------------------------------------------------------------------------------------------------
 
 void encode_model(const ModelParts& parts, const std::string& prefix, TensorFile& file) {
   bool own_shapes = false;
@@ -223,8 +222,7 @@ void encode_metadata(const std::map<std::string, std::string>& user, TensorFile&
   file.metadata[std::string(version_key)] = version;
 }
 
-// --- reading
-// -----------------------------------------------------------------------------------------------------------
+// --- reading --------------------------------------------------------------------------------------------------------
 
 void check_version(const std::string& path, const TensorFile& file) {
   const auto at = file.metadata.find(std::string(version_key));

@@ -671,8 +671,7 @@ TEST(TapeObservers, MayRecordThemselves) {
   for (const Parameter& p : others) EXPECT_EQ(grad_of(p), Values{1});
 }
 
-// --- gradients and memory
-// ----------------------------------------------------------------------------------------------
+// --- gradients and memory -------------------------------------------------------------------------------------------
 
 TEST(TapeMemory, RepeatedAndSharedGradientsDoNotAliasParameters) {
   const Parameter a = parameter({1, 2}), b = parameter({3, 4});

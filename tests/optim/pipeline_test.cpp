@@ -250,8 +250,7 @@ TEST(Pipeline, BothTypesInOneOptimizer) {
   EXPECT_EQ(values_of(b), values_of(alone));
 }
 
-// --- masks
-// ---------------------------------------------------------------------------------------------------------------
+// --- masks ----------------------------------------------------------------------------------------------------------
 
 TEST(PipelineMasks, PrunedWeightsAndTheirStatesStayZero) {
   const std::vector<Chain> chains = {sgd({.lr = 0.1, .momentum = 0.9, .weight_decay = 0.1, .nesterov = true}),
@@ -369,8 +368,7 @@ TEST(PipelineMasks, MaskGradientIsPyTorchsRuleForSoftMasks) {
   EXPECT_EQ(values_of(p), (std::vector<double>{0.9, 0, 2.5}));
 }
 
-// --- errors that change nothing
-// --------------------------------------------------------------------------------------------
+// --- errors that change nothing -------------------------------------------------------------------------------------
 
 /// Values, gradients and optimizer state, to be compared before and after.
 std::vector<std::vector<double>> snapshot(const Model& model, const Optimizer& opt) {
@@ -512,8 +510,7 @@ TEST(PipelineErrors, AParameterThatIsGoneOrChanged) {
   }
 }
 
-// --- state
-// ---------------------------------------------------------------------------------------------------------------
+// --- state ----------------------------------------------------------------------------------------------------------
 
 TEST(PipelineState, ResumingInTheMiddleGivesTheSameBytes) {
   for (DType type : {DType::f32, DType::f64}) {
@@ -583,8 +580,7 @@ TEST(PipelineState, NamesThatRepeatOrAreEmptyAreToldApart) {
               state.contains("sgd/momentum/parameter"));
 }
 
-// --- users' transforms and hooks
-// ---------------------------------------------------------------------------------------------
+// --- users' transforms and hooks ------------------------------------------------------------------------------------
 
 TEST(PipelineUsers, ATransformOfTheirOwn) {
   for (DType type : {DType::f32, DType::f64}) {

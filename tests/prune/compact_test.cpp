@@ -202,8 +202,7 @@ TEST(Compact, SoftMasksAreFrozenInTheCopyOnly) {
   expect_same_outputs(model, small, x);
 }
 
-// --- what must not be cut
-// --------------------------------------------------------------------------------------------------
+// --- what must not be cut -------------------------------------------------------------------------------------------
 
 /// One linear layer whose units an op outside the chain reads, too.
 template <class Reader>
@@ -390,8 +389,7 @@ TEST(Compact, OutputsThatDifferAreAnErrorThatNamesTheLayer) {
   EXPECT_NE(text.find("[compact] cutting dead units"), std::string::npos) << text;
 }
 
-// --- models of every kind
-// --------------------------------------------------------------------------------------------------
+// --- models of every kind -------------------------------------------------------------------------------------------
 
 TEST(Compact, SequentialVectorsOfLayersAndHigherRanks) {
   Rng rng(1);
@@ -448,8 +446,7 @@ TEST(Compact, EveryModelMayBeCompactedAgain) {
   EXPECT_EQ(live_weights(*once.get<nn::Linear>(0).weight.ref()), live_weights(*twice.get<nn::Linear>(0).weight.ref()));
 }
 
-// --- kernels
-// ---------------------------------------------------------------------------------------------------------------
+// --- kernels --------------------------------------------------------------------------------------------------------
 
 nn::Sequential pruned_net(std::uint64_t seed, double s) {
   Rng rng(seed);
