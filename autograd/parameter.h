@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 
+#include "espalier/autograd/full_name.h"
 #include "espalier/autograd/mask.h"
 #include "espalier/core/tensor.h"
 
@@ -63,8 +64,13 @@ class ParameterState {
   /// Soft mode, after dense() was written: value = mask * dense.
   void refresh_from_dense();
 
-  /// A module or the user has listed it by name (see nn::Module). Never goes back.
-  void mark_listed() noexcept { listed_.store(true, std::memory_order_relaxed); }
+  /// A module or the user has listed it by this name (see nn::Module). Never goes back.
+  void mark_listed(const std::string& name) {
+    full_name_.offer(name);
+    listed_.store(true, std::memory_order_relaxed);
+  }
+  /// What the largest model that has listed it calls it, else name(); for messages.
+  const std::string& full_name() const noexcept { return full_name_.get() ? *full_name_.get() : name_; }
   bool listed() const noexcept { return listed_.load(std::memory_order_relaxed); }
   /// A Parameter object still stands for it.
   bool owned() const noexcept { return owned_.load(std::memory_order_relaxed); }
@@ -76,6 +82,7 @@ class ParameterState {
   MaskMode mode_ = MaskMode::hard;
   std::uint32_t mask_version_ = 0;
   std::string name_;
+  FullName full_name_;
   bool resized_ = false;
   std::atomic<bool> listed_ = false;
   std::atomic<bool> owned_ = true;

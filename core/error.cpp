@@ -10,6 +10,11 @@ thread_local constinit const Label* innermost_label = nullptr;
 
 }  // namespace
 
+void Error::locate(std::string_view module) {
+  if (std::exchange(located_, true)) return;
+  text_ = std::make_shared<const std::string>(join(*text_, " (in module ", module, ")"));
+}
+
 Label::Label(std::string_view name) : name_(name), outer_(std::exchange(innermost_label, this)) {}
 Label::~Label() { innermost_label = outer_; }
 std::string_view Label::innermost() noexcept { return innermost_label ? std::string_view(innermost_label->name_) : ""; }

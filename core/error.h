@@ -6,9 +6,11 @@
 
 #include <concepts>
 #include <cstdint>
-#include <stdexcept>
+#include <exception>
+#include <memory>
 #include <string>
 #include <string_view>
+#include <utility>
 
 namespace espalier {
 
@@ -16,8 +18,16 @@ namespace espalier {
 using Index = std::int64_t;
 
 /// Base of everything Espalier throws (memory exhaustion is std::bad_alloc).
-class Error : public std::runtime_error {
-  using std::runtime_error::runtime_error;
+class Error : public std::exception {
+ public:
+  explicit Error(std::string text) : text_(std::make_shared<const std::string>(std::move(text))) {}
+  const char* what() const noexcept override { return text_->c_str(); }
+  /// Names the module it was raised in, at the end of the text; the first, innermost, name stays.
+  void locate(std::string_view module);
+
+ private:
+  std::shared_ptr<const std::string> text_;  // shared, for copying an exception must not throw
+  bool located_ = false;
 };
 /// Shapes do not fit each other or the operation.
 class ShapeError final : public Error {

@@ -22,7 +22,7 @@ class Linear final : public Module {
   }
 
   Variable operator()(const Variable& x) const {
-    return linear(x, weight, bias.defined() ? Variable(bias) : Variable());
+    return forward([&] { return linear(x, weight, bias.defined() ? Variable(bias) : Variable()); });
   }
   void members(Visitor& v) override { v("weight", weight)("bias", bias); }
 

@@ -25,10 +25,8 @@ Visitor& Visitor::operator()(std::string_view name, Module& module) {
   return *this;
 }
 
-namespace {
-
 /// Everything a module lists, names checked.
-class Lister final : public Visitor {
+class Module::Lister final : public Visitor {
  public:
   /// members() is not const, for Visitors may write; this one only reads, and marks parameters as listed.
   explicit Lister(const Module& module) { const_cast<Module&>(module).members(*this); }
@@ -48,9 +46,10 @@ class Lister final : public Visitor {
       aliases.push_back({name, at->second});
       return;
     }
-    ref->mark_listed();
+    ref->mark_listed(name);
     parameters.push_back({name, ref});
   }
+  void on_module(const std::string& name, Module& module) override { module.full_name_.offer(name); }
   void on_buffer(const std::string& name, Buffer& buffer) override {
     claim(name);
     buffers.push_back({name, &buffer});
@@ -60,7 +59,9 @@ class Lister final : public Visitor {
   std::unordered_map<const ParameterState*, std::string> seen_;
 };
 
-}  // namespace
+void Module::locate(Error& error) const {
+  if (const std::string* name = full_name_.get()) error.locate(*name);
+}
 
 ParameterList Module::parameters() const { return Lister(*this).parameters; }
 BufferList Module::buffers() const { return Lister(*this).buffers; }

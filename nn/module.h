@@ -20,6 +20,7 @@
 #include <string>
 #include <string_view>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "espalier/autograd/buffer.h"
@@ -94,6 +95,8 @@ class Module {
   void follow_tape() { set_mode(Mode::follow_tape); }
   /// Layers that behave differently in training ask this.
   bool training() const noexcept { return mode_ == Mode::follow_tape ? Tape::alive() : mode_ == Mode::train; }
+  /// What the largest model that has listed this module calls it ("encoder.2.attn"); null before.
+  const std::string* full_name() const noexcept { return full_name_.get(); }
 
  protected:  // no slicing through a Module&
   Module() = default;
@@ -102,10 +105,26 @@ class Module {
   Module& operator=(const Module&) = default;
   Module& operator=(Module&&) noexcept = default;
 
+  /// Runs a layer's forward pass: an error raised in it ends with the full name of the layer. Free of cost otherwise.
+  ///
+  ///   Variable operator()(const Variable& x) const { return forward([&] { return linear(x, weight, bias); }); }
+  template <class F>
+  decltype(auto) forward(F&& body) const {
+    try {
+      return std::forward<F>(body)();
+    } catch (Error& error) {
+      locate(error);
+      throw;
+    }
+  }
+
  private:
+  class Lister;
+  void locate(Error& error) const;
   enum class Mode : std::uint8_t { follow_tape, train, eval };
   void set_mode(Mode mode);
   Mode mode_ = Mode::follow_tape;
+  FullName full_name_;
 };
 
 }  // namespace espalier::nn

@@ -41,7 +41,7 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, Nonfinit
   if (updates && parameters_.empty())
     fail<ConfigError>("[optimizer] no parameters. Hint: does the module list its members?");
   for (const NamedParameter& p : parameters_) {
-    p.parameter->mark_listed();
+    p.parameter->mark_listed(p.name);
     if (p.parameter->value().packed())
       fail<ConfigError>("[optimizer] '", p.name,
                         "' is packed and cannot be trained. Hint: train the model that "

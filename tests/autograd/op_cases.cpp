@@ -37,7 +37,10 @@ OpCase binary_case(std::string name, std::function<Variable(std::span<const Vari
 const std::vector<OpCase>& op_cases() {
   static const std::vector<OpCase> all = [] {
     std::vector<OpCase> rows;
-    for (auto family : {elementwise_cases, reduce_cases, shape_cases, linalg_cases, loss_cases}) {
+    for (auto family : {elementwise_cases, reduce_cases,  shape_cases,     linalg_cases,   loss_cases, math_cases,
+                        activation_cases,  compare_cases, scan_cases,      sort_cases,     join_cases, index_cases,
+                        embedding_cases,   einsum_cases,  dropout_cases,   conv_cases,     pool_cases, patches_cases,
+                        interpolate_cases, norm_cases,    attention_cases, recurrent_cases}) {
       std::vector<OpCase> own = family();
       rows.insert(rows.end(), std::make_move_iterator(own.begin()), std::make_move_iterator(own.end()));
     }

@@ -114,6 +114,23 @@ std::vector<OpCase> reduce_cases();
 std::vector<OpCase> shape_cases();
 std::vector<OpCase> linalg_cases();
 std::vector<OpCase> loss_cases();
+std::vector<OpCase> math_cases();
+std::vector<OpCase> activation_cases();
+std::vector<OpCase> compare_cases();
+std::vector<OpCase> scan_cases();
+std::vector<OpCase> sort_cases();
+std::vector<OpCase> join_cases();
+std::vector<OpCase> index_cases();
+std::vector<OpCase> embedding_cases();
+std::vector<OpCase> einsum_cases();
+std::vector<OpCase> dropout_cases();
+std::vector<OpCase> conv_cases();
+std::vector<OpCase> pool_cases();
+std::vector<OpCase> patches_cases();
+std::vector<OpCase> interpolate_cases();
+std::vector<OpCase> norm_cases();
+std::vector<OpCase> attention_cases();
+std::vector<OpCase> recurrent_cases();
 
 /// Every row.
 const std::vector<OpCase>& op_cases();

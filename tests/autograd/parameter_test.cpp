@@ -125,7 +125,7 @@ TEST(Parameter, ANameOfItsOwnCountsAsListed) {
   EXPECT_TRUE(Parameter(Tensor::from({1.}), "theta").ref()->listed());
   const Parameter nameless(Tensor::from({1.}));
   EXPECT_FALSE(nameless.ref()->listed());
-  nameless.ref()->mark_listed();
+  nameless.ref()->mark_listed("w");
   EXPECT_TRUE(nameless.ref()->listed());
   const Parameter a(Tensor::from({1.}), "a"), b(Tensor::from({1.}), "b");
   const ParameterList list = list_of(a, b);

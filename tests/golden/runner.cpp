@@ -43,12 +43,10 @@ void run_in(const Run& run, const Case& golden, Precision precision, std::vector
 
 Table make_table() {
   Table table;
-  add(table, "ops", elementwise_rows());
-  add(table, "ops", reduction_rows());
-  add(table, "ops", linalg_rows());
-  add(table, "ops", shape_rows());
-  add(table, "ops", loss_rows());
-  add(table, "ops", expression_rows());
+  for (auto rows : {elementwise_rows, reduction_rows, linalg_rows, shape_rows, loss_rows, math_rows, activation_rows,
+                    compare_rows, scan_rows, join_rows, index_rows, einsum_rows, conv_rows, pool_rows, norm_rows,
+                    attention_rows, recurrent_rows, expression_rows})
+    add(table, "ops", rows());
   add(table, "clip", clip_rows());
   add(table, "optim", optim_rows());
   add(table, "prune", prune_rows());

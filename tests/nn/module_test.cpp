@@ -249,5 +249,41 @@ TEST(Module, AnExceptionWhileListingLeavesNothingBehind) {
   EXPECT_EQ(names(moody.parameters()), std::vector<std::string>{"w"});
 }
 
+TEST(Module, ErrorsOfALayerEndWithItsFullName) {
+  Rng rng(1);
+  class Block final : public nn::Module {
+   public:
+    explicit Block(Rng& r) : fc(r, 4, 4) {}
+    void members(nn::Visitor& v) override { v("fc", fc); }
+    nn::Linear fc;
+  };
+  class Whole final : public nn::Module {
+   public:
+    explicit Whole(Rng& r) {
+      for (int k = 0; k < 2; ++k) blocks.emplace_back(r);
+    }
+    void members(nn::Visitor& v) override { v("encoder", blocks); }
+    std::vector<Block> blocks;
+  };
+  Whole net(rng);
+  const auto text = [](const nn::Linear& layer) -> std::string {
+    try {
+      layer(Tensor::zeros({2, 3}));
+    } catch (const ShapeError& error) {
+      return error.what();
+    }
+    return "";
+  };
+  EXPECT_EQ(text(net.blocks[1].fc).find("(in module"), std::string::npos) << "listed by nobody yet";
+  net.blocks[1].parameters();
+  EXPECT_TRUE(text(net.blocks[1].fc).ends_with("(in module fc)"));
+  net.parameters();
+  EXPECT_TRUE(text(net.blocks[1].fc).ends_with("(in module encoder.1.fc)"));
+  net.blocks[1].parameters();
+  EXPECT_TRUE(text(net.blocks[1].fc).ends_with("(in module encoder.1.fc)")) << "the longest name stays";
+  EXPECT_EQ(net.blocks[0].fc.weight.ref()->full_name(), "encoder.0.fc.weight");
+  EXPECT_EQ(text(nn::Linear(net.blocks[1].fc)).find("(in module"), std::string::npos) << "a copy is not in the model";
+}
+
 }  // namespace
 }  // namespace espalier
