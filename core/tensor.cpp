@@ -5,6 +5,7 @@
 #include <cstring>
 #include <limits>
 
+#include "espalier/core/detail/copy.h"
 #include "espalier/core/packed.h"
 #include "espalier/core/walk.h"
 
@@ -36,17 +37,18 @@ To convert(From value) {
 /// out <- convert(in), both strided, of one shape.
 template <Element From, Element To>
 void copy_strided(const From* from, const Dims& from_strides, To* to, const Dims& to_strides, const Shape& shape) {
+  if constexpr (std::is_same_v<From, To>) {
+    detail::copy_elements(reinterpret_cast<const std::byte*>(from), from_strides, reinterpret_cast<std::byte*>(to),
+                          to_strides, shape, sizeof(To));
+    return;
+  }
   const RowWalk<2> walk(shape, {&from_strides, &to_strides});
   const Index n = walk.row_length(), in = walk.inner_stride(0), out = walk.inner_stride(1);
   walk.run(0, walk.rows(), [&](const std::array<Index, 2>& at) {
     const From* source = from + at[0];
     To* target = to + at[1];
     if (in == 1 && out == 1) {
-      if constexpr (std::is_same_v<From, To>) {
-        std::memcpy(target, source, static_cast<std::size_t>(n) * sizeof(To));
-      } else {
-        for (Index i = 0; i < n; ++i) target[i] = convert<To>(source[i]);
-      }
+      for (Index i = 0; i < n; ++i) target[i] = convert<To>(source[i]);
     } else {
       for (Index i = 0; i < n; ++i) target[i * out] = convert<To>(source[i * in]);
     }
