@@ -1,81 +1,176 @@
 #include "espalier/core/reduce.h"
 
 #include <algorithm>
+#include <array>
+#include <cmath>
+#include <limits>
 #include <type_traits>
+#include <utility>
 
+#include "espalier/core/detail/groups.h"
 #include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/elementwise.h"
+#include "espalier/core/kernels/groups.h"
 #include "espalier/core/kernels/reduce.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
 namespace {
 
-constexpr Index grain_elements = Index{1} << 14;  // what a thread takes at a time
+using detail::gather_groups;
+using detail::Groups;
+using detail::groups_along;
+using detail::rows_per_chunk;
+using kernels::Moments;
 
-Index rows_per_chunk(Index row_length) { return std::max<Index>(1, grain_elements / std::max<Index>(1, row_length)); }
-
-/// A contiguous tensor seen as [outer, reduced, inner], the sums running over the middle.
-struct Middle {
-  Tensor x;
-  Index outer, reduced, inner;
+/// What a reduction to one number folds groups with; see fold_groups. Row and Join are functions.
+template <class T, class Row, class Join>
+struct Fold {
+  using Value = double;
+  Row row;
+  typename kernels::GroupKernels<T>::Columns column_kernel;
+  Join join;
+  void columns(const T* x, Index rows, Index cols, Index stride, double* out) const {
+    std::array<T, detail::strip_columns> part;
+    column_kernel(x, x, rows, cols, stride, part.data());
+    std::copy_n(part.begin(), cols, out);
+  }
 };
 
-/// Brings the reduced axes together: in place where they are neighbours, else by a copy with them last.
-Middle gather_axes(const Tensor& x, const Dims& axes) {
-  const Shape& shape = x.shape();
-  Index outer = 1, reduced = 1, inner = 1;
-  bool neighbours = true;
-  unsigned named = 0;
-  for (Index axis : axes) named |= 1u << axis;
-  // Axes of length 1 are neither here nor there.
-  int state = 0;  // before, within, behind the reduced ones
-  for (int axis = 0; axis < x.rank(); ++axis) {
-    const bool is_reduced = named >> axis & 1;
-    if (is_reduced) reduced *= shape[axis];
-    if (shape[axis] == 1) continue;
-    if (is_reduced) {
-      neighbours = neighbours && state < 2;
-      state = 1;
-    } else {
-      state = state == 1 ? 2 : state;
-      (state == 0 ? outer : inner) *= shape[axis];
-    }
+// clang-format off
+struct Plus { double operator()(double a, double b) const { return a + b; } };
+struct Larger { double operator()(double a, double b) const { return a >= b || std::isnan(a) ? a : b; } };
+struct Smaller { double operator()(double a, double b) const { return a <= b || std::isnan(a) ? a : b; } };
+struct LogAddExp {
+  double operator()(double a, double b) const {
+    const double most = Larger()(a, b);
+    return std::isfinite(most) ? most + std::log(std::exp(a - most) + std::exp(b - most)) : most;
   }
-  if (neighbours) return {x.contiguous(), outer, reduced, inner};
-  Dims order;
-  for (int axis = 0; axis < x.rank(); ++axis)
-    if (!(named >> axis & 1)) order.push_back(axis);
-  for (Index axis : axes) order.push_back(axis);
-  return {x.permute(order).contiguous(), outer * inner, reduced, 1};
-}
+};
+// clang-format on
 
 template <class T>
-void sum_middle(const Middle& m, T* out) {
-  const T* x = m.x.data<T>();
-  const auto& kernel = kernels::reduce<T>();
-  if (m.inner == 1) {
-    if (m.outer == 1) {
-      out[0] = static_cast<T>(parallel_reduce<double>(
-          m.reduced, grain_elements, [&](Index begin, Index end) { return kernel.sum(x + begin, end - begin); },
-          [](double a, double b) { return a + b; }));
-      return;
-    }
-    parallel_for(m.outer, rows_per_chunk(m.reduced), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) out[r] = static_cast<T>(kernel.sum(x + r * m.reduced, m.reduced));
-    });
-    return;
+struct Product {
+  using Value = double;
+  double row(const T* x, Index n) const { return kernels::reduce<T>().prod(x, n); }
+  void columns(const T* x, Index rows, Index cols, Index stride, double* out) const {
+    std::fill_n(out, cols, 1.);
+    for (Index r = 0; r < rows; ++r)
+      for (Index c = 0; c < cols; ++c) out[c] *= static_cast<double>(x[r * stride + c]);
   }
-  // Columns are cut between threads, in runs of at least a cache line; each is summed down its rows in a fixed order.
-  const Index columns = std::max<Index>(64, grain_elements / std::max<Index>(1, m.reduced) / 16 * 16);
-  const Index strips = (m.inner + columns - 1) / columns;
-  const Index grain = std::max<Index>(1, grain_elements / std::max<Index>(1, m.reduced * std::min(columns, m.inner)));
-  parallel_for(m.outer * strips, grain, [&](Index begin, Index end) {
-    for (Index job = begin; job < end; ++job) {
-      const Index at = job / strips, first = job % strips * columns;
-      kernel.add_rows(x + at * m.reduced * m.inner + first, m.reduced, std::min(columns, m.inner - first), m.inner,
-                      out + at * m.inner + first);
+  double join(double a, double b) const { return a * b; }
+};
+
+template <class T>
+struct SumOfSquares {
+  using Value = double;
+  double row(const T* x, Index n) const { return kernels::reduce<T>().sum_squares(x, n); }
+  void columns(const T* x, Index rows, Index cols, Index stride, double* out) const {
+    std::array<T, detail::strip_columns> part;
+    kernels::groups<T>().add_squares(x, x, rows, cols, stride, part.data());
+    for (Index c = 0; c < cols; ++c) {
+      const double sum = static_cast<double>(part[static_cast<std::size_t>(c)]);
+      out[c] = sum;
+      if (sizeof(T) == 8 || (sum >= 1e-30 && sum <= 1e38) || std::isnan(sum)) continue;
+      out[c] = 0;  // squares left the range of f32
+      for (Index r = 0; r < rows; ++r) {
+        const double v = static_cast<double>(x[r * stride + c]);
+        out[c] += v * v;
+      }
     }
+  }
+  double join(double a, double b) const { return a + b; }
+};
+
+template <class T>
+struct MomentsFold {
+  using Value = Moments;
+  Moments row(const T* x, Index n) const { return kernels::groups<T>().moments(x, n); }
+  void columns(const T* x, Index rows, Index cols, Index stride, Moments* out) const {
+    const auto& kernel = kernels::groups<T>();
+    const auto count = static_cast<double>(rows);
+    std::array<T, detail::strip_columns> mean, rest, squares;
+    kernel.add(x, x, rows, cols, stride, mean.data());
+    for (Index c = 0; c < cols; ++c)
+      mean[static_cast<std::size_t>(c)] =
+          static_cast<T>(static_cast<double>(mean[static_cast<std::size_t>(c)]) / count);
+    kernel.add_deviations(x, mean.data(), rows, cols, stride, rest.data());
+    kernel.add_square_deviations(x, mean.data(), rows, cols, stride, squares.data());
+    for (Index c = 0; c < cols; ++c) {
+      const auto k = static_cast<std::size_t>(c);
+      const double off = static_cast<double>(rest[k]) / count;  // what the mean lost when it was rounded to T
+      const double sum = static_cast<double>(squares[k]) - off * off * count;
+      out[c] = {count, static_cast<double>(mean[k]) + off, sum < 0 ? 0 : sum};
+    }
+  }
+  Moments join(const Moments& a, const Moments& b) const { return kernels::join(a, b); }
+};
+
+template <class T>
+struct LogSumExp {
+  using Value = double;
+  double row(const T* x, Index n) const { return kernels::reduce<T>().logsumexp_row(x, n); }
+  void columns(const T* x, Index rows, Index cols, Index stride, double* out) const {
+    std::array<T, detail::strip_columns> most, sum;
+    kernels::groups<T>().max(x, x, rows, cols, stride, most.data());
+    kernels::groups<T>().add_exponentials(x, most.data(), rows, cols, stride, sum.data());
+    for (Index c = 0; c < cols; ++c) {
+      const auto k = static_cast<std::size_t>(c);
+      out[c] = static_cast<double>(most[k]);
+      if (std::isfinite(most[k])) out[c] += std::log(static_cast<double>(sum[k]));
+    }
+  }
+  double join(double a, double b) const { return LogAddExp()(a, b); }
+};
+
+/// finish(value) of each group, value as `How<T>` folds it; `of_nothing` for groups without elements.
+template <class MakeHow, class Finish>
+Tensor reduced(const char* op, const Tensor& x, const Dims& axes, bool keepdim, double of_nothing, MakeHow make_how,
+               Finish finish) {
+  const Dims over = reduced_axes(op, axes, x.rank());
+  Tensor y = Tensor::empty(reduced_shape(x.shape(), over, keepdim), x.dtype());
+  dispatch_floating(op, x.dtype(), [&]<class T>() {
+    T* out = y.write<T>(op);
+    const Groups g = gather_groups(x, over);
+    if (g.n == 0)
+      std::fill_n(out, y.size(), static_cast<T>(of_nothing));
+    else if (y.size() > 0)
+      detail::fold_groups<T>(g, make_how.template operator()<T>(),
+                             [&](Index place, const auto& value) { out[place] = static_cast<T>(finish(value)); });
   });
+  return y;
+}
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+constexpr auto as_it_is = [](double v) { return v; };
+constexpr auto sum_fold = []<class T>() {
+  return Fold<T, decltype(kernels::ReduceKernels<T>::sum), Plus>{
+      kernels::reduce<T>().sum, kernels::groups<T>().add, {}};
+};
+constexpr auto abs_sum_fold = []<class T>() {
+  return Fold<T, decltype(kernels::ReduceKernels<T>::abs_sum), Plus>{
+      kernels::reduce<T>().abs_sum, kernels::groups<T>().add_abs, {}};
+};
+constexpr auto max_fold = []<class T>() {
+  return Fold<T, decltype(kernels::ReduceKernels<T>::max), Larger>{
+      kernels::reduce<T>().max, kernels::groups<T>().max, {}};
+};
+constexpr auto min_fold = []<class T>() {
+  return Fold<T, decltype(kernels::ReduceKernels<T>::min), Smaller>{
+      kernels::reduce<T>().min, kernels::groups<T>().min, {}};
+};
+constexpr auto abs_max_fold = []<class T>() {
+  return Fold<T, decltype(kernels::ReduceKernels<T>::abs_max), Larger>{
+      kernels::reduce<T>().abs_max, kernels::groups<T>().abs_max, {}};
+};
+
+/// Raises ShapeError if a group would have no elements while there are groups: there is no largest of nothing.
+void check_not_empty(const char* op, const Tensor& x, const Dims& over) {
+  Index n = 1;
+  for (Index axis : over) n *= x.shape()[static_cast<int>(axis)];
+  if (n == 0 && count(reduced_shape(x.shape(), over, false)) > 0)
+    fail<ShapeError>("[", op, "] axes ", over, " of shape ", x.shape(),
+                     " hold no elements, and there is no largest or smallest of nothing. Hint: check size() first");
 }
 
 /// Runs kernel(first_row, second_row, y_row, n) on every line along `axis`, which is moved last and back. `choose` gets
@@ -136,15 +231,62 @@ Shape reduced_shape(const Shape& shape, const Dims& axes, bool keepdim) {
 }
 
 Tensor sum(const Tensor& x, const Dims& axes, bool keepdim) {
-  const Dims over = reduced_axes("sum", axes, x.rank());
-  Tensor y = Tensor::empty(reduced_shape(x.shape(), over, keepdim), x.dtype());
-  dispatch_floating("sum", x.dtype(), [&]<class T>() {
-    T* out = y.write<T>("sum");
-    const Middle m = gather_axes(x, over);
-    if (m.reduced == 0)
-      std::fill_n(out, y.size(), T(0));
-    else if (y.size() > 0)
-      sum_middle(m, out);
+  return reduced("sum", x, axes, keepdim, 0, sum_fold, as_it_is);
+}
+Tensor prod(const Tensor& x, const Dims& axes, bool keepdim) {
+  return reduced(
+      "prod", x, axes, keepdim, 1, []<class T>() { return Product<T>(); }, as_it_is);
+}
+Tensor amax(const Tensor& x, const Dims& axes, bool keepdim) {
+  check_not_empty("amax", x, reduced_axes("amax", axes, x.rank()));
+  return reduced("amax", x, axes, keepdim, -infinity, max_fold, as_it_is);
+}
+Tensor amin(const Tensor& x, const Dims& axes, bool keepdim) {
+  check_not_empty("amin", x, reduced_axes("amin", axes, x.rank()));
+  return reduced("amin", x, axes, keepdim, infinity, min_fold, as_it_is);
+}
+Tensor logsumexp(const Tensor& x, const Dims& axes, bool keepdim) {
+  return reduced(
+      "logsumexp", x, axes, keepdim, -infinity, []<class T>() { return LogSumExp<T>(); }, as_it_is);
+}
+
+Tensor norm(const Tensor& x, double p, const Dims& axes, bool keepdim) {
+  if (!(p >= 0 || p == -infinity))
+    fail<ConfigError>("[norm] p must be at least 0, or -inf, got ", p, ". Hint: 1, 2 and infinity are the usual ones");
+  if (p == 1) return reduced("norm", x, axes, keepdim, 0, abs_sum_fold, as_it_is);
+  if (p == 2)
+    return reduced(
+        "norm", x, axes, keepdim, 0, []<class T>() { return SumOfSquares<T>(); },
+        [](double v) { return std::sqrt(v); });
+  if (p == infinity) return reduced("norm", x, axes, keepdim, 0, abs_max_fold, as_it_is);
+  if (p == -infinity) {
+    check_not_empty("norm", x, reduced_axes("norm", axes, x.rank()));
+    return reduced("norm", map("norm", kernels::unary().abs, x), axes, keepdim, infinity, min_fold, as_it_is);
+  }
+  const Tensor powers = map_with("norm", x, [p](auto v) -> decltype(v) {
+    if (p == 0) return static_cast<decltype(v)>(v != 0 ? 1 : 0);
+    return std::pow(std::abs(v), static_cast<decltype(v)>(p));
+  });
+  return reduced("norm", powers, axes, keepdim, 0, sum_fold, [p](double v) { return p == 0 ? v : std::pow(v, 1 / p); });
+}
+
+MeanVar mean_var(const Tensor& x, const Dims& axes, bool unbiased, bool keepdim) {
+  const Dims over = reduced_axes("var", axes, x.rank());
+  const Shape shape = reduced_shape(x.shape(), over, keepdim);
+  MeanVar y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, x.dtype())};
+  dispatch_floating("var", x.dtype(), [&]<class T>() {
+    T *mean = y.mean.write<T>("var"), *var = y.var.write<T>("var");
+    const Groups g = gather_groups(x, over);
+    if (g.n == 0) {
+      std::fill_n(mean, y.mean.size(), std::numeric_limits<T>::quiet_NaN());
+      std::fill_n(var, y.var.size(), std::numeric_limits<T>::quiet_NaN());
+    } else if (y.mean.size() > 0) {
+      const double freedom = static_cast<double>(g.n) - (unbiased ? 1 : 0);  // 0 / 0 is NaN, as it should be
+      detail::fold_groups<T>(g, MomentsFold<T>(), [&](Index place, const Moments& m) {
+        mean[place] = static_cast<T>(m.mean);
+        var[place] = static_cast<T>(m.squares / freedom);
+      });
+    }
   });
   return y;
 }
@@ -163,35 +305,73 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
   return (axes.rank() == 0 ? x : sum(x, axes, true)).reshape(shape);
 }
 
-MaxResult max_along(const Tensor& x, int axis) {
-  const int at = checked_axis("max_along", axis, x.rank());
-  const Tensor moved = x.transpose(at, -1).contiguous();
-  const Index n = moved.shape()[-1];
-  if (n == 0)
-    fail<ShapeError>("[max_along] axis ", axis, " of shape ", x.shape(), " is empty: there is no largest element");
-  Shape shape = moved.shape();
-  shape.erase(shape.rank() - 1);
+namespace {
+
+MaxResult extreme_along(const char* op, const Tensor& x, int axis, bool keepdim, bool least) {
+  const int at = x.rank() == 0 ? 0 : checked_axis(op, axis, x.rank());
+  const Dims over = x.rank() == 0 ? Dims{} : Dims{at};
+  check_not_empty(op, x, over);
+  const Shape shape = x.rank() == 0 ? x.shape() : reduced_shape(x.shape(), over, keepdim);
   MaxResult result{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, DType::i64)};
-  dispatch_floating("max_along", x.dtype(), [&]<class T>() {
-    const T* p = moved.data<T>();
-    T* values = result.values.write<T>("max_along");
-    Index* places = result.indices.write<Index>("max_along");
-    parallel_for(result.values.size(), rows_per_chunk(n), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) {
-        places[r] = kernels::reduce<T>().argmax(p + r * n, n);
-        values[r] = p[r * n + places[r]];
+  if (result.values.size() == 0) return result;
+  const Groups g = groups_along(x, at);
+  dispatch_floating(op, x.dtype(), [&]<class T>() {
+    const T* p = g.x.data<T>();
+    T* values = result.values.write<T>(op);
+    Index* places = result.indices.write<Index>(op);
+    if (g.inner == 1) {
+      const auto& kernel = kernels::reduce<T>();
+      parallel_for(g.outer, rows_per_chunk(g.n), [&](Index begin, Index end) {
+        for (Index r = begin; r < end; ++r) {
+          places[r] = (least ? kernel.argmin : kernel.argmax)(p + r * g.n, g.n);
+          values[r] = p[r * g.n + places[r]];
+        }
+      });
+      return;
+    }
+    const Index width = std::min(g.inner, detail::strip_columns), strips = (g.inner + width - 1) / width;
+    parallel_for(g.outer * strips, rows_per_chunk(g.n * width), [&](Index begin, Index end) {
+      for (Index job = begin; job < end; ++job) {
+        const Index outer = job / strips, first = job % strips * width, y = outer * g.inner + first;
+        kernels::groups<T>().argmax(p + outer * g.n * g.inner + first, g.n, std::min(width, g.inner - first), g.inner,
+                                    least, values + y, places + y);
       }
     });
   });
-  if (at < x.rank() - 1) {  // the last axis took the place of the one that went
-    Dims back;              // the axes now read: before, last, between
-    for (int a = 0; a < at; ++a) back.push_back(a);
-    for (int a = at + 1; a < shape.rank(); ++a) back.push_back(a);
-    back.push_back(at);
-    result.values = result.values.permute(back).contiguous();
-    result.indices = result.indices.permute(back).contiguous();
-  }
   return result;
+}
+
+/// kernel(x, shift, scale) with one shift and one scale for each group of `axes`.
+template <class Choose>
+Tensor map_each_group(const char* op, const Tensor& x, const Dims& axes, const Tensor& shift, const Tensor& scale,
+                      Choose choose) {
+  const Groups g = gather_groups(x, reduced_axes(op, axes, x.rank()));
+  Tensor y = Tensor::empty(g.x.shape(), x.dtype());
+  if (y.size() == 0) return Tensor::empty(x.shape(), x.dtype());
+  const Tensor shifts = shift.contiguous(), scales = scale.contiguous();
+  dispatch_floating(op, x.dtype(), [&]<class T>() {
+    const auto [one, each] = choose(kernels::groups<T>());
+    detail::map_groups(g, shifts.data<T>(), scales.data<T>(), y.write<T>(op), one, each);
+  });
+  return detail::scatter_groups(g, y);
+}
+
+}  // namespace
+
+MaxResult max_along(const Tensor& x, int axis, bool keepdim) {
+  return extreme_along("max_along", x, axis, keepdim, false);
+}
+MaxResult min_along(const Tensor& x, int axis, bool keepdim) {
+  return extreme_along("min_along", x, axis, keepdim, true);
+}
+
+Tensor scaled_deviations(const Tensor& x, const Dims& axes, const Tensor& shift, const Tensor& scale) {
+  return map_each_group("var", x, axes, shift, scale,
+                        [](const auto& k) { return std::pair(k.deviations, k.deviations_each); });
+}
+Tensor scaled_exponentials(const Tensor& x, const Dims& axes, const Tensor& shift, const Tensor& scale) {
+  return map_each_group("logsumexp", x, axes, shift, scale,
+                        [](const auto& k) { return std::pair(k.exponentials, k.exponentials_each); });
 }
 
 Tensor softmax(const Tensor& x, int axis) {

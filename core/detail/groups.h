@@ -1,0 +1,149 @@
+// The loops of reductions: a tensor seen as groups of elements, folded by a fixed tree in pieces that stay in the cache.
+#pragma once
+
+#include <algorithm>
+#include <array>
+#include <memory>
+
+#include "espalier/core/parallel.h"
+#include "espalier/core/tensor.h"
+
+namespace espalier::detail {
+
+constexpr Index grain_elements = Index{1} << 14;  // what a thread takes at a time
+constexpr Index strip_columns = 128;              // columns that are folded together
+constexpr Index tile_elements = Index{1} << 15;
+
+inline Index rows_per_chunk(Index row_length) {
+  return std::max<Index>(1, grain_elements / std::max<Index>(1, row_length));
+}
+
+/// A contiguous tensor seen as [outer, n, inner]; the groups run over the middle.
+struct Groups {
+  Tensor x;
+  Index outer, n, inner;
+  Dims order;  ///< of the axes of the original in x; as they are, if empty
+};
+
+/// Brings `axes` (sorted, as reduced_axes gives them) together: in place where they are neighbours, else by a copy with
+/// them last.
+Groups gather_groups(const Tensor& x, const Dims& axes);
+/// One axis; nothing is moved. A scalar is one group of one element.
+Groups groups_along(const Tensor& x, int axis);
+/// y, in the layout of g.x, as a tensor with the axes of the original.
+Tensor scatter_groups(const Groups& g, const Tensor& y);
+
+/// Folds rows [0, rows) of a tile into `into`, one value a column. A tile of few columns is read as one of more, with
+/// several rows in each.
+template <class T, class How, class A = typename How::Value>
+void fold_tile(const How& how, const T* x, Index rows, Index cols, Index stride, A* into) {
+  const Index side_by_side = stride == cols && cols <= strip_columns / 4 ? strip_columns / cols : 1;
+  const Index wide_rows = rows / side_by_side;
+  if (side_by_side == 1 || wide_rows < 2) {
+    how.columns(x, rows, cols, stride, into);
+    return;
+  }
+  std::array<A, strip_columns> wide;
+  how.columns(x, wide_rows, side_by_side * cols, side_by_side * cols, wide.data());
+  std::copy_n(wide.begin(), cols, into);
+  for (Index k = 1; k < side_by_side; ++k)
+    for (Index c = 0; c < cols; ++c) into[c] = how.join(into[c], wide[static_cast<std::size_t>(k * cols + c)]);
+  const Index done = wide_rows * side_by_side;
+  if (done == rows) return;
+  how.columns(x + done * cols, rows - done, cols, stride, wide.data());
+  for (Index c = 0; c < cols; ++c) into[c] = how.join(into[c], wide[static_cast<std::size_t>(c)]);
+}
+
+/// Folds every group (n >= 1) and calls finish(place, value), place = outer index * inner + inner index. `How` is
+///
+///   using Value = ...;                                                  what a piece of a group gives
+///   Value row(const T* x, Index n) const;                               of n neighbours
+///   void columns(const T* x, Index rows, Index cols, Index stride, Value* out) const;   of at most 128 columns
+///   Value join(Value, Value) const;
+///
+/// Cuts depend on the shape alone: the same bytes at any thread count.
+template <class T, class How, class Finish>
+void fold_groups(const Groups& g, const How& how, const Finish& finish) {
+  using A = typename How::Value;
+  const T* x = g.x.data<T>();
+  const auto join = [&](const A& a, const A& b) { return how.join(a, b); };
+  if (g.inner == 1) {
+    const auto fold_row = [&](Index r) {
+      const T* first = x + r * g.n;
+      finish(r, parallel_reduce<A>(
+                    g.n, grain_elements, [&](Index begin, Index end) { return how.row(first + begin, end - begin); },
+                    join));
+    };
+    if (g.outer < 8 && g.n > grain_elements) {
+      for (Index r = 0; r < g.outer; ++r) fold_row(r);
+    } else {
+      parallel_for(g.outer, rows_per_chunk(g.n), [&](Index begin, Index end) {
+        for (Index r = begin; r < end; ++r) fold_row(r);
+      });
+    }
+    return;
+  }
+  const Index width = std::min(g.inner, strip_columns), strips = (g.inner + width - 1) / width;
+  const Index tile_rows = tile_elements / width, cuts = (g.n + tile_rows - 1) / tile_rows, jobs = g.outer * strips;
+  const auto columns_of = [&](Index job) { return std::min(width, g.inner - job % strips * width); };
+  const auto fold_cut = [&](Index job, Index cut, A* into) {
+    const Index first = cut * tile_rows;
+    fold_tile(how, x + (job / strips * g.n + first) * g.inner + job % strips * width, std::min(tile_rows, g.n - first),
+              columns_of(job), g.inner, into);
+  };
+  const auto take = [&](Index job, const A* values) {
+    const Index place = job / strips * g.inner + job % strips * width;
+    for (Index c = 0; c < columns_of(job); ++c) finish(place + c, values[c]);
+  };
+  if (cuts == 1 || jobs >= 16) {
+    parallel_for(jobs, std::max<Index>(1, grain_elements / (g.n * width)), [&](Index begin, Index end) {
+      std::array<A, strip_columns> sum, part;
+      for (Index job = begin; job < end; ++job) {
+        fold_cut(job, 0, sum.data());
+        for (Index cut = 1; cut < cuts; ++cut) {
+          fold_cut(job, cut, part.data());
+          for (Index c = 0; c < columns_of(job); ++c)
+            sum[static_cast<std::size_t>(c)] =
+                how.join(sum[static_cast<std::size_t>(c)], part[static_cast<std::size_t>(c)]);
+        }
+        take(job, sum.data());
+      }
+    });
+    return;
+  }
+  const auto parts = std::make_unique<A[]>(static_cast<std::size_t>(jobs * cuts * width));
+  parallel_for(jobs * cuts, 1, [&](Index begin, Index end) {
+    for (Index k = begin; k < end; ++k) fold_cut(k / cuts, k % cuts, parts.get() + k * width);
+  });
+  for (Index job = 0; job < jobs; ++job) {
+    A* sum = parts.get() + job * cuts * width;
+    for (Index cut = 1; cut < cuts; ++cut)
+      for (Index c = 0; c < columns_of(job); ++c) sum[c] = how.join(sum[c], sum[cut * width + c]);
+    take(job, sum);
+  }
+}
+
+/// y = f(x, a of the group, b of the group), a and b with one element for each group in the order of the groups:
+/// one(x, a, b, y, n) for a run of one group, each(x, a, b, y, n) for a run across groups.
+template <class T, class One, class Each>
+void map_groups(const Groups& g, const T* a, const T* b, T* y, const One& one, const Each& each) {
+  const T* x = g.x.data<T>();
+  if (g.inner == 1) {
+    const Index pieces = (g.n + grain_elements - 1) / grain_elements;  // long rows are cut
+    parallel_for(g.outer * pieces, rows_per_chunk(g.n), [&](Index begin, Index end) {
+      for (Index k = begin; k < end; ++k) {
+        const Index r = k / pieces, first = k % pieces * grain_elements, at = r * g.n + first;
+        one(x + at, a[r], b[r], y + at, std::min(grain_elements, g.n - first));
+      }
+    });
+    return;
+  }
+  parallel_for(g.outer * g.n, rows_per_chunk(g.inner), [&](Index begin, Index end) {
+    for (Index k = begin; k < end; ++k) {
+      const Index group = k / g.n * g.inner;
+      each(x + k * g.inner, a + group, b + group, y + k * g.inner, g.inner);
+    }
+  });
+}
+
+}  // namespace espalier::detail

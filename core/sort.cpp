@@ -1,0 +1,236 @@
+#include "espalier/core/sort.h"
+
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cmath>
+#include <compare>
+#include <cstdint>
+#include <limits>
+#include <vector>
+
+#include "espalier/core/detail/groups.h"
+#include "espalier/core/elementwise.h"
+
+namespace espalier {
+namespace {
+
+using detail::Groups;
+using detail::groups_along;
+
+/// An unsigned number that orders as the value does; NaN last, -0 as 0.
+template <class T>
+auto key_of(T value) {
+  if constexpr (std::is_floating_point_v<T>) {
+    using U = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+    constexpr U sign = U{1} << (8 * sizeof(U) - 1);
+    if (std::isnan(value)) return ~U{0};
+    const U bits = std::bit_cast<U>(value == T(0) ? T(0) : value);
+    return bits & sign ? ~bits : bits | sign;
+  } else {
+    return static_cast<std::uint64_t>(static_cast<std::int64_t>(value)) ^ (std::uint64_t{1} << 63);
+  }
+}
+
+/// A key and the place it came from. Entries differ, so any sort of them is stable.
+struct WideEntry {
+  std::uint64_t high;
+  std::uint32_t low;
+  static WideEntry make(std::uint64_t key, Index place) { return {key, static_cast<std::uint32_t>(place)}; }
+  std::uint64_t key() const { return high; }
+  Index place() const { return low; }
+  auto operator<=>(const WideEntry&) const = default;
+};
+struct NarrowEntry {
+  std::uint64_t both;  // in one word, which compares in one instruction
+  static NarrowEntry make(std::uint32_t key, Index place) {
+    return {std::uint64_t{key} << 32 | static_cast<std::uint32_t>(place)};
+  }
+  std::uint64_t key() const { return both >> 32; }
+  Index place() const { return static_cast<Index>(both & 0xffffffffu); }
+  auto operator<=>(const NarrowEntry&) const = default;
+};
+template <class T>
+using Entry = std::conditional_t<std::is_same_v<T, float>, NarrowEntry, WideEntry>;
+
+/// Least significant digit first, 11 bits at a time; `spare` is as long as `entries`.
+template <class E>
+void radix_sort(std::vector<E>& entries, std::vector<E>& spare, int bits) {
+  constexpr int digit = 11;
+  constexpr std::size_t buckets = std::size_t{1} << digit;
+  for (int shift = 0; shift < bits; shift += digit) {
+    std::array<std::size_t, buckets> count{};
+    const auto bucket = [shift](const E& e) { return static_cast<std::size_t>(e.key() >> shift) & (buckets - 1); };
+    for (const E& e : entries) ++count[bucket(e)];
+    if (count[bucket(entries[0])] == entries.size()) continue;  // all in one: nothing to do
+    std::size_t before = 0;
+    for (std::size_t& c : count) before += std::exchange(c, before);
+    for (const E& e : entries) spare[count[bucket(e)]++] = e;
+    entries.swap(spare);
+  }
+}
+
+template <class E>
+void sort_entries(std::vector<E>& entries, std::vector<E>& spare) {
+  if (entries.size() < 2048) {
+    std::sort(entries.begin(), entries.end());
+  } else {
+    spare.resize(entries.size());
+    radix_sort(entries, spare, std::is_same_v<E, NarrowEntry> ? 32 : 64);
+  }
+}
+
+int ordered_axis(const char* op, const Tensor& x, int axis) {
+  return x.rank() == 0 && (axis == 0 || axis == -1) ? 0 : checked_axis(op, axis, x.rank());
+}
+
+/// Gives every row along `axis` as entries to arrange(entries, spare), and stores the first `kept` of them.
+template <class Arrange>
+MaxResult arranged(const char* op, const Tensor& x, int at, Index kept, bool descending, Arrange arrange) {
+  Shape shape = x.shape();
+  if (x.rank() > 0) shape[at] = kept;
+  MaxResult y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, DType::i64)};
+  if (y.values.size() == 0) return y;
+  const Groups g = groups_along(x, at);
+  if (g.n > std::numeric_limits<std::uint32_t>::max())
+    fail<ShapeError>("[", op, "] axis ", at, " of shape ", x.shape(), " is too long: at most 2^32 - 1 can be ordered");
+  dispatch(x.dtype(), [&]<class T>() {
+    using E = Entry<T>;
+    const T* p = g.x.data<T>();
+    T* values = y.values.write<T>(op);
+    Index* places = y.indices.write<Index>(op);
+    parallel_for(g.outer * g.inner, std::max<Index>(1, 2048 / g.n), [&](Index begin, Index end) {
+      std::vector<E> entries, spare;
+      for (Index row = begin; row < end; ++row) {
+        const T* from = p + row / g.inner * g.n * g.inner + row % g.inner;
+        entries.resize(static_cast<std::size_t>(g.n));
+        for (Index i = 0; i < g.n; ++i) {
+          const auto key = key_of(from[i * g.inner]);
+          entries[static_cast<std::size_t>(i)] = E::make(descending ? static_cast<decltype(key)>(~key) : key, i);
+        }
+        arrange(entries, spare);
+        const Index to = row / g.inner * kept * g.inner + row % g.inner;
+        for (Index i = 0; i < kept; ++i) {
+          const Index place = entries[static_cast<std::size_t>(i)].place();
+          places[to + i * g.inner] = place;
+          values[to + i * g.inner] = from[place * g.inner];
+        }
+      }
+    });
+  });
+  return y;
+}
+
+MaxResult without_axis(MaxResult y, int at, bool keepdim) {
+  if (keepdim || y.values.rank() == 0) return y;
+  return {y.values.select(at, 0), y.indices.select(at, 0)};
+}
+
+Index length_along(const Tensor& x, int at) { return x.rank() == 0 ? 1 : x.shape()[at]; }
+
+void check_rank_of(const char* op, const Tensor& x, Index k, Index least, int at) {
+  if (k < least || k > length_along(x, at))
+    fail<IndexError>("[", op, "] k = ", k, " on axis ", at, " of shape ", x.shape(), "; it must be from ", least,
+                     " to ", length_along(x, at));
+}
+
+/// Puts the entry of rank k (from 0 on) first.
+auto bring_forward(Index k) {
+  return [k](auto& entries, auto&) {
+    std::nth_element(entries.begin(), entries.begin() + k, entries.end());
+    std::swap(entries[0], entries[static_cast<std::size_t>(k)]);
+  };
+}
+
+/// visit(place in the dense x, place in the dense indices) for every index; on each element of x from one thread, in
+/// ascending order.
+template <class Visit>
+void along_indices(Index outer, Index n, Index m, Index inner, const Index* index, const Visit& visit) {
+  const Index width = std::min<Index>(inner, 64), strips = (inner + width - 1) / width;
+  parallel_for(outer * strips, detail::rows_per_chunk(m * width), [&](Index begin, Index end) {
+    for (Index job = begin; job < end; ++job) {
+      const Index o = job / strips, first = job % strips * width, last = std::min(inner, first + width);
+      for (Index j = 0; j < m; ++j)
+        for (Index c = first; c < last; ++c) {
+          const Index at = (o * m + j) * inner + c;
+          visit((o * n + index[at]) * inner + c, at);
+        }
+    }
+  });
+}
+
+}  // namespace
+
+MaxResult sort(const Tensor& x, int axis, bool descending) {
+  const int at = ordered_axis("sort", x, axis);
+  return arranged("sort", x, at, length_along(x, at), descending,
+                  [](auto& entries, auto& spare) { sort_entries(entries, spare); });
+}
+
+MaxResult topk(const Tensor& x, Index k, int axis, bool largest) {
+  const int at = ordered_axis("topk", x, axis);
+  check_rank_of("topk", x, k, 0, at);
+  if (x.rank() == 0 && k == 0) fail<IndexError>("[topk] k = 0 of a scalar. Hint: reshape({1})");
+  return arranged("topk", x, at, k, largest, [k](auto& entries, auto& spare) {
+    if (static_cast<std::size_t>(k) < entries.size()) {
+      std::nth_element(entries.begin(), entries.begin() + k, entries.end());
+      entries.resize(static_cast<std::size_t>(k));
+    }
+    sort_entries(entries, spare);
+  });
+}
+
+MaxResult kthvalue(const Tensor& x, Index k, int axis, bool keepdim) {
+  const int at = ordered_axis("kthvalue", x, axis);
+  check_rank_of("kthvalue", x, k, 1, at);
+  return without_axis(arranged("kthvalue", x, at, 1, false, bring_forward(k - 1)), at, keepdim);
+}
+
+MaxResult median(const Tensor& x, int axis, bool keepdim) {
+  const int at = ordered_axis("median", x, axis);
+  const Index n = length_along(x, at);
+  if (n == 0) fail<ShapeError>("[median] axis ", axis, " of shape ", x.shape(), " is empty: there is no middle");
+  const Index middle = (n - 1) / 2;
+  const bool has_nan = is_floating(x.dtype());  // of an integer the largest key is a number like any other
+  MaxResult y = arranged("median", x, at, 1, false, [=](auto& entries, auto& spare) {
+    using E = std::decay_t<decltype(entries[0])>;
+    constexpr std::uint64_t not_a_number = std::is_same_v<E, NarrowEntry> ? 0xffffffffu : ~std::uint64_t{0};
+    const auto bad = std::find_if(entries.begin(), entries.end(), [](const E& e) { return e.key() == not_a_number; });
+    if (has_nan && bad != entries.end())
+      std::swap(entries[0], *bad);
+    else
+      bring_forward(middle)(entries, spare);
+  });
+  return without_axis(y, at, keepdim);
+}
+
+Tensor take_along(const Tensor& x, const Tensor& indices, int axis) {
+  const Groups g = groups_along(x, ordered_axis("take_along", x, axis));
+  const Tensor places = indices.contiguous();
+  Tensor y = Tensor::empty(indices.shape(), x.dtype());
+  if (y.size() == 0) return y;
+  const Index m = y.size() / (g.outer * g.inner);
+  dispatch(x.dtype(), [&]<class T>() {
+    const T* p = g.x.data<T>();
+    T* out = y.write<T>("take_along");
+    along_indices(g.outer, g.n, m, g.inner, places.data<Index>(), [=](Index from, Index at) { out[at] = p[from]; });
+  });
+  return y;
+}
+
+Tensor put_along(const Tensor& g, const Tensor& indices, const Shape& shape, int axis) {
+  Tensor y = Tensor::zeros(shape, g.dtype());
+  if (g.size() == 0) return y;
+  const Groups into = groups_along(y, ordered_axis("put_along", y, axis));
+  const Tensor from = g.contiguous(), places = indices.contiguous();
+  const Index m = g.size() / (into.outer * into.inner);
+  dispatch_floating("put_along", g.dtype(), [&]<class T>() {
+    const T* p = from.data<T>();
+    T* out = y.write<T>("put_along");
+    along_indices(into.outer, into.n, m, into.inner, places.data<Index>(),
+                  [=](Index to, Index at) { out[to] += p[at]; });
+  });
+  return y;
+}
+
+}  // namespace espalier
