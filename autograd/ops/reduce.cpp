@@ -1,12 +1,64 @@
 #include "espalier/autograd/ops/reduce.h"
 
+#include <algorithm>
+#include <cmath>
 #include <limits>
 
+#include "espalier/autograd/detail/along.h"
 #include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/join.h"
+#include "espalier/autograd/ops/scan.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/elementwise.h"
 #include "espalier/core/reduce.h"
+#include "espalier/core/scan.h"
 
 namespace espalier {
+namespace {
+
+constexpr double infinity = std::numeric_limits<double>::infinity();
+
+/// The axes of a reduction, and x's shape with each of them 1.
+struct Over {
+  Over(const char* op, const Variable& x, const Dims& named)
+      : axes(reduced_axes(op, named, x.rank())), kept(reduced_shape(x.shape(), axes, true)) {
+    for (const Index axis : axes) n *= x.shape()[static_cast<int>(axis)];
+  }
+  /// y with or without the axes, with them.
+  Variable keep(const Variable& y) const { return reshape(y, kept); }
+
+  Dims axes;
+  Shape kept;
+  Index n = 1;
+};
+
+/// y, with infinity in place of 0: to divide by, where nothing is to come of a zero.
+Variable zero_as_infinity(const Variable& y) {
+  return add(y, Variable(map_with("norm", y.value(), [](auto v) -> decltype(v) {
+               return v == 0 ? std::numeric_limits<decltype(v)>::infinity() : 0;
+             })));
+}
+
+/// 1 where |x|, or x, is y (NaN is NaN), else 0; with the sign of x.
+Tensor where_equal(const char* op, const Tensor& x, const Tensor& y, bool absolute) {
+  return zip_with(op, x, y, [absolute](auto v, auto most) -> decltype(v) {
+    using T = decltype(v);
+    const T size = absolute ? std::abs(v) : v;
+    if (!(size == most || (std::isnan(size) && std::isnan(most)))) return T(0);
+    return absolute ? T((v > 0) - (v < 0)) : T(1);
+  });
+}
+
+/// The gradient of an extreme y: shared evenly by all elements that are equal to it.
+Variable shared_by_equals(const char* op, const Variable& g, const Tensor& x, const Tensor& y, const Over& over,
+                          bool absolute) {
+  const Tensor equal = where_equal(op, x, y.reshape(over.kept), absolute);
+  const Tensor number =
+      sum(absolute ? map_with(op, equal, [](auto v) { return std::abs(v); }) : equal, over.axes, true);
+  return mul(Variable(equal), over.keep(div(g, Variable(number.reshape(g.shape())))));
+}
+
+}  // namespace
 
 Variable sum(const Variable& x, const Dims& axes, bool keepdim) {
   Tensor y = sum(x.value(), axes, keepdim);
@@ -21,6 +73,184 @@ Variable mean(const Variable& x, const Dims& axes, bool keepdim) {
   for (Index axis : reduced_axes("mean", axes, x.rank())) n *= x.shape()[static_cast<int>(axis)];
   const double share = n > 0 ? 1 / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
   return affine(sum(x, axes, keepdim), share, 0);
+}
+
+namespace {
+
+/// x with the reduced axes last, as one.
+Variable gathered(const Variable& x, const Over& over) {
+  Dims order;
+  Shape shape;
+  for (int axis = 0, next = 0; axis < x.rank(); ++axis) {
+    if (next < over.axes.rank() && over.axes[next] == axis) {
+      ++next;
+      continue;
+    }
+    order.push_back(axis);
+    shape.push_back(x.shape()[axis]);
+  }
+  for (const Index axis : over.axes) order.push_back(axis);
+  shape.push_back(over.n);
+  return reshape(permute(x, order), shape);
+}
+
+/// For each element the product of the others, without a division: what stands before it times what stands behind.
+Variable products_of_others(const Variable& x, const Over& over) {
+  const Variable row = gathered(x, over);
+  const Index n = over.n;
+  Variable others;
+  if (!recording(x)) {
+    others = Tensor(cumprod(row.value(), -1, false, true));
+    others = mul(others, Variable(cumprod(row.value(), -1, true, true)));
+  } else {
+    Shape edge = row.shape();
+    edge[-1] = 1;
+    const Variable one(Tensor::ones(edge, x.dtype()));
+    const auto before = [&](const Variable& v) { return cat({one, narrow(cumprod(v, -1), -1, 0, n - 1)}, -1); };
+    others = mul(before(row), flip(before(flip(row, {-1})), {-1}));
+  }
+  Dims order, back;  // as in gathered(), and its inverse
+  Shape split;
+  for (int pass = 0; pass < 2; ++pass)
+    for (int axis = 0; axis < x.rank(); ++axis) {
+      const bool reduced = std::find(over.axes.begin(), over.axes.end(), axis) != over.axes.end();
+      if (reduced != (pass == 1)) continue;
+      order.push_back(axis);
+      split.push_back(x.shape()[axis]);
+    }
+  back = order;
+  for (int axis = 0; axis < order.rank(); ++axis) back[static_cast<int>(order[axis])] = axis;
+  return permute(reshape(others, split), back);
+}
+
+}  // namespace
+
+Variable prod(const Variable& x, const Dims& axes, bool keepdim) {
+  Tensor y = prod(x.value(), axes, keepdim);
+  if (!recording(x)) return y;
+  return record("prod", std::move(y), {&x},
+                [x = Saved(x), over = Over("prod", x, axes)](const Variable& g, Wants) -> Variable {
+                  if (over.n == 0) return Tensor::zeros(x.shape(), g.dtype());
+                  return mul(over.keep(g), products_of_others(x.get(), over));
+                });
+}
+
+namespace {
+
+/// 2 g (x - mean) / (n - correction), or with `root` (x - mean) g / (y (n - correction)).
+Variable spread_gradient(const Variable& g, const Variable& x, const Tensor& mean_of_x, const Variable& y,
+                         const Over& over, bool unbiased, bool root) {
+  const double share = (root ? 1 : 2) / (static_cast<double>(over.n) - (unbiased ? 1 : 0));
+  const Variable scale = over.keep(affine(root ? div(g, zero_as_infinity(y)) : g, share, 0));
+  if (recording(g, x)) return mul(sub(x, mean(x, over.axes, true)), scale);
+  return scaled_deviations(x.value(), over.axes, mean_of_x, scale.value());
+}
+
+}  // namespace
+
+Variable var(const Variable& x, const Dims& axes, bool unbiased, bool keepdim) {
+  MeanVar y = mean_var(x.value(), axes, unbiased, keepdim);
+  if (!recording(x)) return y.var;
+  return record("var", std::move(y.var), {&x},
+                [x = Saved(x), mean = y.mean, over = Over("var", x, axes), unbiased](const Variable& g, Wants) {
+                  return spread_gradient(g, x.get(), mean, {}, over, unbiased, false);
+                });
+}
+
+Variable stddev(const Variable& x, const Dims& axes, bool unbiased, bool keepdim) {
+  MeanVar both = mean_var(x.value(), axes, unbiased, keepdim);
+  Tensor y = map_with("std", both.var, [](auto v) { return std::sqrt(v); });
+  if (!recording(x)) return y;
+  return record(
+      "std", y, {&x},
+      [x = Saved(x), y = Saved::output(y), mean = both.mean, over = Over("std", x, axes), unbiased](
+          const Variable& g, Wants) { return spread_gradient(g, x.get(), mean, y.get(), over, unbiased, true); });
+}
+
+namespace {
+
+Variable extreme(const char* op, const Variable& x, Tensor y, const Dims& axes) {
+  if (!recording(x)) return y;
+  return record(op, y, {&x},
+                [op, x = Saved(x), y = Saved::output(y), over = Over(op, x, axes)](const Variable& g, Wants) {
+                  return shared_by_equals(op, g, x.value(), y.value(), over, false);
+                });
+}
+
+IndexedResult extreme_along(const char* op, const Variable& x, MaxResult y, int axis, bool keepdim) {
+  const Variable kept = detail::picked(op, x, std::move(y.values), y.indices, axis);
+  if (keepdim || x.rank() == 0) return {kept, y.indices};
+  return {squeeze(kept, axis), y.indices.squeeze(axis)};
+}
+
+}  // namespace
+
+Variable amax(const Variable& x, const Dims& axes, bool keepdim) {
+  return extreme("amax", x, amax(x.value(), axes, keepdim), axes);
+}
+Variable amin(const Variable& x, const Dims& axes, bool keepdim) {
+  return extreme("amin", x, amin(x.value(), axes, keepdim), axes);
+}
+Variable max(const Variable& x) { return amax(x); }
+Variable min(const Variable& x) { return amin(x); }
+IndexedResult max_along(const Variable& x, int axis, bool keepdim) {
+  return extreme_along("max_along", x, max_along(x.value(), axis, true), axis, keepdim);
+}
+IndexedResult min_along(const Variable& x, int axis, bool keepdim) {
+  return extreme_along("min_along", x, min_along(x.value(), axis, true), axis, keepdim);
+}
+
+Variable logsumexp(const Variable& x, const Dims& axes, bool keepdim) {
+  Tensor y = logsumexp(x.value(), axes, keepdim);
+  if (!recording(x)) return y;
+  return record(
+      "logsumexp", y, {&x},
+      [x = Saved(x), y = Saved::output(y), over = Over("logsumexp", x, axes)](const Variable& g, Wants) -> Variable {
+        const Variable& v = x.get();
+        if (recording(g, v)) return mul(exp(sub(v, over.keep(y.get()))), over.keep(g));
+        return scaled_exponentials(v.value(), over.axes, y.value(), g.value());
+      });
+}
+
+namespace {
+
+Variable norm_gradient(const Variable& g, const Variable& x, const Variable& y, double p, const Over& over) {
+  if (p == 0) return Tensor::zeros(x.shape(), g.dtype());
+  if (std::isinf(p)) return shared_by_equals("norm", g, x.value(), y.value(), over, true);
+  if (p == 1) {
+    const Tensor sign = map_with("norm", x.value(), [](auto v) -> decltype(v) {
+      return v > 0 ? decltype(v)(1) : v < 0 ? decltype(v)(-1) : v == 0 ? decltype(v)(0) : v;
+    });
+    return mul(over.keep(g), Variable(sign));
+  }
+  if (p == 2) return mul(x, over.keep(div(g, zero_as_infinity(y))));
+  // x |x|^(p-2) g / y^(p-1); a zero of x gets nothing, also for p < 1, where the slope is infinite
+  const Variable size = p < 1 ? zero_as_infinity(abs(x)) : abs(x);
+  const Tensor sign = map_with("norm", x.value(), [](auto v) { return static_cast<decltype(v)>((v > 0) - (v < 0)); });
+  const Variable power = p < 1 ? pow(y, p - 1) : pow(zero_as_infinity(y), p - 1);
+  return mul(mul(Variable(sign), pow(size, p - 1)), over.keep(div(g, p < 1 ? zero_as_infinity(power) : power)));
+}
+
+}  // namespace
+
+Variable norm(const Variable& x, double p, const Dims& axes, bool keepdim) {
+  Tensor y = norm(x.value(), p, axes, keepdim);
+  if (!recording(x)) return y;
+  return record("norm", y, {&x},
+                [x = Saved(x), y = Saved::output(y), p, over = Over("norm", x, axes)](const Variable& g, Wants) {
+                  return norm_gradient(g, x.get(), y.get(), p, over);
+                });
+}
+
+Variable normalize(const Variable& x, double p, int axis, double eps) {
+  return div(x, clamp(norm(x, p, {axis}, true), eps, infinity));
+}
+
+Variable cosine_similarity(const Variable& a, const Variable& b, int axis, double eps) {
+  const Shape shape = broadcast_shapes("cosine_similarity", a.shape(), b.shape());
+  const Variable left = broadcast_to(a, shape), right = broadcast_to(b, shape);
+  const auto length = [&](const Variable& v) { return clamp(norm(v, 2, {axis}), eps, infinity); };
+  return div(sum(mul(left, right), {axis}), mul(length(left), length(right)));
 }
 
 Variable sum_to(const Variable& x, const Shape& shape) {

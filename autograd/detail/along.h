@@ -1,0 +1,14 @@
+// Elements picked by place along an axis, and their adjoint, each the gradient of the other: what max_along, sort, topk
+// and the like are made of.
+#pragma once
+
+#include "espalier/autograd/tape.h"
+#include "espalier/core/sort.h"
+
+namespace espalier::detail {
+
+/// A node named `op` whose value is `values`, which are x's at `indices` along `axis` (both kept, of one rank).
+/// Gradient: g added at the indices.
+Variable picked(const char* op, const Variable& x, Tensor values, const Tensor& indices, int axis);
+
+}  // namespace espalier::detail
