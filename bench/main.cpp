@@ -26,7 +26,7 @@ std::vector<bench::Workload> select(const std::vector<bench::Workload>& table, c
 std::vector<bench::Workload> make_table() {
   std::vector<bench::Workload> table;
   for (auto part : {bench::train_workloads, bench::infer_workloads, bench::optim_workloads, bench::kernel_workloads,
-                    bench::sparse_workloads}) {
+                    bench::conv_workloads, bench::sparse_workloads}) {
     std::vector<bench::Workload> rows = part();
     table.insert(table.end(), rows.begin(), rows.end());
   }

@@ -13,6 +13,8 @@ std::vector<Workload> infer_workloads();
 std::vector<Workload> optim_workloads();
 /// Elementwise functions, reductions, and what one tiny op costs.
 std::vector<Workload> kernel_workloads();
+/// Convolution layers: forward, both gradients, and all of a training step's part.
+std::vector<Workload> conv_workloads();
 /// Pruned weights in their packed form beside the dense product.
 std::vector<Workload> sparse_workloads();
 
