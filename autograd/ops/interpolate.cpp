@@ -1,0 +1,60 @@
+#include "espalier/autograd/ops/interpolate.h"
+
+#include <cmath>
+
+namespace espalier {
+namespace {
+
+Variable stretch(const Variable& x, int axis, const Resize& r);
+Variable gather_back(const Variable& g, int axis, const Resize& r) {
+  Tensor x = resize_adjoint(g.value(), axis, r);
+  if (!recording(g)) return x;
+  return record("interpolate", std::move(x), {&g}, [=](const Variable& h, Wants) { return stretch(h, axis, r); });
+}
+Variable stretch(const Variable& x, int axis, const Resize& r) {
+  Tensor y = resize(x.value(), axis, r);
+  if (!recording(x)) return y;
+  return record("interpolate", std::move(y), {&x}, [=](const Variable& g, Wants) { return gather_back(g, axis, r); });
+}
+
+/// One axis after the other: bilinear weights are products.
+Variable along_all(const Variable& x, const Dims& size, double scale, Interpolation mode,
+                   const InterpolateOptions& options) {
+  Variable y = x;
+  for (int axis = 2; axis < x.rank(); ++axis) {
+    const Index from = x.shape()[axis], to = size[axis - 2];
+    if (from < 1 || to < 1)
+      fail<ShapeError>("[interpolate] x ", x.shape(), " cannot become ", size, "; no length may be 0");
+    double step = scale > 0 ? 1 / scale : static_cast<double>(from) / static_cast<double>(to);
+    if (options.align_corners && mode == Interpolation::linear)
+      step = to > 1 ? static_cast<double>(from - 1) / static_cast<double>(to - 1) : 0;
+    y = stretch(y, axis, {mode, from, to, step, options.align_corners});
+  }
+  return y;
+}
+
+void check_image(const Variable& x) {
+  if (x.rank() < 3) fail<ShapeError>("[interpolate] x ", x.shape(), " must be [N, C, ...]");
+}
+
+}  // namespace
+
+Variable interpolate(const Variable& x, const Dims& size, Interpolation mode, const InterpolateOptions& options) {
+  check_image(x);
+  if (size.rank() != x.rank() - 2)
+    fail<ShapeError>("[interpolate] size ", size, " for x ", x.shape(), " must name the ", x.rank() - 2,
+                     " axes behind the first two");
+  return along_all(x, size, 0, mode, options);
+}
+
+Variable interpolate_by(const Variable& x, double scale, Interpolation mode, const InterpolateOptions& options) {
+  check_image(x);
+  if (!(scale > 0) || !std::isfinite(scale))
+    fail<ConfigError>("[interpolate] scale must be positive and finite, got ", scale);
+  Dims size;
+  for (int axis = 2; axis < x.rank(); ++axis)
+    size.push_back(static_cast<Index>(std::floor(static_cast<double>(x.shape()[axis]) * scale)));
+  return along_all(x, size, scale, mode, options);
+}
+
+}  // namespace espalier

@@ -1,0 +1,58 @@
+// Differentiable pooling of images [N, C, H, W] and sequences [N, C, L], with or without N. f32, f64.
+//
+// Window i of an axis begins at i stride - padding. The result has (H + 2 padding - dilation (kernel - 1) - 1) / stride
+// + 1 windows, rounded down; with ceil_mode up, but none that would begin behind the image and its first padding.
+// Errors of all: ShapeError; ConfigError for options without meaning.
+#pragma once
+
+#include "espalier/autograd/tape.h"
+#include "espalier/core/pair.h"
+
+namespace espalier {
+
+struct MaxPool2dOptions {
+  IndexPair stride = 0;   ///< 0: the kernel's size
+  IndexPair padding = 0;  ///< counts as minus infinity; at most half the kernel
+  IndexPair dilation = 1;
+  bool ceil_mode = false;
+};
+struct MaxPool1dOptions {
+  Index stride = 0;
+  Index padding = 0;
+  Index dilation = 1;
+  bool ceil_mode = false;
+};
+struct AvgPool2dOptions {
+  IndexPair stride = 0;  ///< 0: the kernel's size
+  IndexPair padding = 0;
+  bool ceil_mode = false;
+  bool count_include_pad = true;  ///< zeros of the padding count in the mean
+  Index divisor_override = 0;     ///< 0: the number of elements
+};
+struct AvgPool1dOptions {
+  Index stride = 0;
+  Index padding = 0;
+  bool ceil_mode = false;
+  bool count_include_pad = true;
+};
+
+/// Values and where they came from: positions y W + x in the plane, i64.
+struct MaxPoolResult {
+  Variable values;
+  Tensor indices;
+};
+
+/// Largest value of each window. All of the gradient goes to it, the first of equals; a NaN is larger than all.
+Variable max_pool2d(const Variable& x, IndexPair kernel_size, const MaxPool2dOptions& options = {});
+Variable max_pool1d(const Variable& x, Index kernel_size, const MaxPool1dOptions& options = {});
+MaxPoolResult max_pool2d_with_indices(const Variable& x, IndexPair kernel_size, const MaxPool2dOptions& options = {});
+/// Mean of each window.
+Variable avg_pool2d(const Variable& x, IndexPair kernel_size, const AvgPool2dOptions& options = {});
+Variable avg_pool1d(const Variable& x, Index kernel_size, const AvgPool1dOptions& options = {});
+/// Window i of n is [i H / n, (i + 1) H / n), rounded outwards; 1 is the pool over the whole image.
+Variable adaptive_max_pool2d(const Variable& x, IndexPair output_size);
+Variable adaptive_max_pool1d(const Variable& x, Index output_size);
+Variable adaptive_avg_pool2d(const Variable& x, IndexPair output_size);
+Variable adaptive_avg_pool1d(const Variable& x, Index output_size);
+
+}  // namespace espalier

@@ -1,0 +1,244 @@
+#include "espalier/core/pool.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "espalier/core/kernels/pool.h"
+#include "espalier/core/kernels/reduce.h"
+#include "espalier/core/parallel.h"
+
+namespace espalier {
+namespace {
+
+using Window = PoolGeometry::Window;
+
+/// Planes of some 16 Ki elements' work for a thread.
+Index grain_of(const PoolGeometry& g) {
+  const Index work = std::max(
+      {g.size[0] * g.size[1], g.result[0] * g.result[1] * std::min<Index>(g.kernel[0] * g.kernel[1], 64), Index{1}});
+  return std::max<Index>(1, (Index{1} << 14) / work);
+}
+bool is_pairs(const PoolGeometry& g) {
+  return !g.adaptive && g.kernel == g.stride && g.kernel == PoolGeometry::Pair{2, 2} &&
+         g.dilation == PoolGeometry::Pair{1, 1} && g.before == PoolGeometry::Pair{} && 2 * g.result[0] <= g.size[0] &&
+         2 * g.result[1] <= g.size[1];
+}
+bool fits_bytes(const PoolGeometry& g) { return g.kernel[0] * g.kernel[1] <= 256; }
+
+/// Calls f.operator()<Place>() with the type of the places.
+template <class F>
+void with_places(const Tensor& places, F&& f) {
+  if (places.dtype() == DType::u8)
+    f.template operator()<std::uint8_t>();
+  else
+    f.template operator()<std::int32_t>();
+}
+
+/// Calls f(output position, image position) for every output of a plane.
+template <class Place, class F>
+void each_place(const PoolGeometry& g, const Place* places, F&& f) {
+  Index at = 0;
+  for (Index i = 0; i < g.result[0]; ++i) {
+    const Index top = g.window(0, i).begin;
+    for (Index j = 0; j < g.result[1]; ++j, ++at) {
+      const auto place = static_cast<Index>(places[at]);
+      const Index y = top + place / g.kernel[1] * g.dilation[0];
+      f(at, y * g.size[1] + g.window(1, j).begin + place % g.kernel[1] * g.dilation[1]);
+    }
+  }
+}
+
+template <class T, class Place>
+void max_plane(const PoolGeometry& g, const T* x, T* y, Place* places) {
+  for (Index i = 0; i < g.result[0]; ++i) {
+    const Window rows = g.window(0, i);
+    for (Index j = 0; j < g.result[1]; ++j) {
+      const Window columns = g.window(1, j);
+      T best = x[rows.begin * g.size[1] + columns.begin];
+      Index place = 0, row_place = 0;
+      for (Index u = rows.begin; u < rows.end; u += g.dilation[0], row_place += g.kernel[1]) {
+        const T* row = x + u * g.size[1];
+        Index here = row_place;
+        for (Index v = columns.begin; v < columns.end; v += g.dilation[1], ++here) {
+          if (!(row[v] > best) && !(std::isnan(row[v]) && !std::isnan(best))) continue;
+          best = row[v];
+          place = here;
+        }
+      }
+      *y++ = best;
+      *places++ = static_cast<Place>(place);
+    }
+  }
+}
+
+double divisor_of(const PoolGeometry& g, const Window& rows, const Window& columns) {
+  return g.divisor != 0 ? g.divisor : static_cast<double>(rows.length * columns.length);
+}
+
+}  // namespace
+
+PoolGeometry::Window PoolGeometry::window(std::size_t a, Index i) const noexcept {
+  if (adaptive) {
+    const Index begin = i * size[a] / result[a], end = ((i + 1) * size[a] + result[a] - 1) / result[a];
+    return {begin, end, end - begin};
+  }
+  Index begin = i * stride[a] - before[a];
+  const Index padded_end = std::min(begin + (kernel[a] - 1) * dilation[a] + 1, size[a] + before[a]);
+  const Index end = std::min(padded_end, size[a]), length = padded_end - begin;
+  if (begin < 0) begin += (-begin + dilation[a] - 1) / dilation[a] * dilation[a];
+  return {begin, end, count_padding ? length : end - begin};
+}
+
+MaxPool max_pool(const Tensor& x, const Shape& y_shape, const PoolGeometry& g) {
+  const Tensor from = x.contiguous();
+  MaxPool out{Tensor::empty(y_shape, x.dtype()), Tensor::empty(y_shape, fits_bytes(g) ? DType::u8 : DType::i32)};
+  const Index image = g.size[0] * g.size[1], pixels = g.result[0] * g.result[1];
+  dispatch_floating("max_pool", x.dtype(), [&]<class T>() {
+    const T* source = from.data<T>();
+    T* target = out.values.write<T>("max_pool");
+    with_places(out.places, [&]<class Place>() {
+      Place* places = out.places.write<Place>("max_pool");
+      parallel_for(g.planes, grain_of(g), [&](Index begin, Index end) {
+        for (Index p = begin; p < end; ++p) {
+          const T* plane = source + p * image;
+          if constexpr (std::is_same_v<Place, std::uint8_t>) {
+            if (is_pairs(g)) {
+              for (Index i = 0; i < g.result[0]; ++i)
+                kernels::pool<T>().max_pairs(plane + 2 * i * g.size[1], plane + (2 * i + 1) * g.size[1], g.result[1],
+                                             target + p * pixels + i * g.result[1],
+                                             places + p * pixels + i * g.result[1]);
+              continue;
+            }
+          }
+          max_plane(g, plane, target + p * pixels, places + p * pixels);
+        }
+      });
+    });
+  });
+  return out;
+}
+
+Tensor max_pool_pick(const Tensor& x, const Tensor& places, const PoolGeometry& g) {
+  const Tensor from = x.contiguous();
+  Tensor y = Tensor::empty(places.shape(), x.dtype());
+  const Index image = g.size[0] * g.size[1], pixels = g.result[0] * g.result[1];
+  dispatch_floating("max_pool", x.dtype(), [&]<class T>() {
+    const T* source = from.data<T>();
+    T* target = y.write<T>("max_pool");
+    with_places(places, [&]<class Place>() {
+      const Place* place = places.data<Place>();
+      parallel_for(g.planes, grain_of(g), [&](Index begin, Index end) {
+        for (Index p = begin; p < end; ++p)
+          each_place(g, place + p * pixels,
+                     [&](Index to, Index at) { target[p * pixels + to] = source[p * image + at]; });
+      });
+    });
+  });
+  return y;
+}
+
+Tensor max_pool_spread(const Tensor& gradient, const Tensor& places, const Shape& x_shape, const PoolGeometry& g) {
+  const Tensor from = gradient.contiguous();
+  Tensor x = Tensor::empty(x_shape, gradient.dtype());
+  const Index image = g.size[0] * g.size[1], pixels = g.result[0] * g.result[1];
+  const bool pairs = is_pairs(g) && places.dtype() == DType::u8;
+  dispatch_floating("max_pool", gradient.dtype(), [&]<class T>() {
+    const T* source = from.data<T>();
+    T* target = x.write<T>("max_pool_spread");
+    with_places(places, [&]<class Place>() {
+      const Place* place = places.data<Place>();
+      parallel_for(g.planes, grain_of(g), [&](Index begin, Index end) {
+        for (Index p = begin; p < end; ++p) {
+          T* plane = target + p * image;
+          const bool covered = pairs && 2 * g.result[0] == g.size[0] && 2 * g.result[1] == g.size[1];
+          if (!covered) std::fill_n(plane, image, T(0));
+          if constexpr (std::is_same_v<Place, std::uint8_t>) {
+            if (pairs) {
+              for (Index i = 0; i < g.result[0]; ++i)
+                kernels::pool<T>().spread_pairs(source + p * pixels + i * g.result[1],
+                                                place + p * pixels + i * g.result[1], g.result[1],
+                                                plane + 2 * i * g.size[1], plane + (2 * i + 1) * g.size[1]);
+              continue;
+            }
+          }
+          each_place(g, place + p * pixels, [&](Index to, Index at) { plane[at] += source[p * pixels + to]; });
+        }
+      });
+    });
+  });
+  return x;
+}
+
+Tensor max_pool_indices(const Tensor& places, const PoolGeometry& g) {
+  Tensor y = Tensor::empty(places.shape(), DType::i64);
+  auto* target = y.write<std::int64_t>("max_pool_indices");
+  const Index pixels = g.result[0] * g.result[1];
+  with_places(places, [&]<class Place>() {
+    const Place* place = places.data<Place>();
+    for (Index p = 0; p < g.planes; ++p)
+      each_place(g, place + p * pixels, [&](Index to, Index at) { target[p * pixels + to] = at; });
+  });
+  return y;
+}
+
+Tensor avg_pool(const Tensor& x, const Shape& y_shape, const PoolGeometry& g) {
+  const Tensor from = x.contiguous();
+  Tensor y = Tensor::empty(y_shape, x.dtype());
+  const Index image = g.size[0] * g.size[1], pixels = g.result[0] * g.result[1];
+  dispatch_floating("avg_pool", x.dtype(), [&]<class T>() {
+    const T* source = from.data<T>();
+    T* target = y.write<T>("avg_pool");
+    parallel_for(g.planes, grain_of(g), [&](Index begin, Index end) {
+      for (Index p = begin; p < end; ++p) {
+        const T* plane = source + p * image;
+        T* to = target + p * pixels;
+        for (Index i = 0; i < g.result[0]; ++i) {
+          const Window rows = g.window(0, i);
+          for (Index j = 0; j < g.result[1]; ++j) {
+            const Window columns = g.window(1, j);
+            const Index width = columns.end - columns.begin;
+            double sum = 0;
+            if (width == g.size[1]) {  // whole rows are one run
+              sum = kernels::reduce<T>().sum(plane + rows.begin * width, (rows.end - rows.begin) * width);
+            } else {
+              for (Index u = rows.begin; u < rows.end; ++u)
+                for (Index v = columns.begin; v < columns.end; ++v)
+                  sum += static_cast<double>(plane[u * g.size[1] + v]);
+            }
+            *to++ = static_cast<T>(sum / divisor_of(g, rows, columns));
+          }
+        }
+      }
+    });
+  });
+  return y;
+}
+
+Tensor avg_pool_spread(const Tensor& gradient, const Shape& x_shape, const PoolGeometry& g) {
+  const Tensor from = gradient.contiguous();
+  Tensor x = Tensor::empty(x_shape, gradient.dtype());
+  const Index image = g.size[0] * g.size[1], pixels = g.result[0] * g.result[1];
+  dispatch_floating("avg_pool", gradient.dtype(), [&]<class T>() {
+    const T* source = from.data<T>();
+    T* target = x.write<T>("avg_pool_spread");
+    parallel_for(g.planes, grain_of(g), [&](Index begin, Index end) {
+      for (Index p = begin; p < end; ++p) {
+        T* plane = target + p * image;
+        const T* value = source + p * pixels;
+        std::fill_n(plane, image, T(0));
+        for (Index i = 0; i < g.result[0]; ++i) {
+          const Window rows = g.window(0, i);
+          for (Index j = 0; j < g.result[1]; ++j) {
+            const Window columns = g.window(1, j);
+            const T share = static_cast<T>(static_cast<double>(*value++) / divisor_of(g, rows, columns));
+            for (Index u = rows.begin; u < rows.end; ++u)
+              for (Index v = columns.begin; v < columns.end; ++v) plane[u * g.size[1] + v] += share;
+          }
+        }
+      }
+    });
+  });
+  return x;
+}
+
+}  // namespace espalier
