@@ -80,10 +80,9 @@ auto images(Index kh, Index kw, Index groups, bool transposed, bool bias) {
     const Index batch = draw.length();
     const Index in = groups * (1 + draw.below(3)), out = groups * (1 + draw.below(6));
     const Index h = kh + draw.positive() % 11, w = kw + draw.positive() % 23;
-    std::vector<Shape> shapes = {{std::min<Index>(batch, 9), in, h, w}};
-    shapes.push_back(transposed ? Shape{in, out / groups, kh, kw} : Shape{out, in / groups, kh, kw});
-    if (bias) shapes.push_back({out});
-    return shapes;
+    const Shape x{std::min<Index>(batch, 9), in, h, w};
+    const Shape weight = transposed ? Shape{in, out / groups, kh, kw} : Shape{out, in / groups, kh, kw};
+    return bias ? std::vector<Shape>{x, weight, {out}} : std::vector<Shape>{x, weight};
   };
 }
 auto sequences(Index k, Index groups, bool transposed) {

@@ -58,9 +58,10 @@ auto pooled(Kind kind, Plain p) {
 
 auto adaptive(Kind kind, Index rows, Index columns) {
   return [=](std::span<const Array> in) {
-    const bool line = in[0].shape.rank() < 4;
-    Shape ys = in[0].shape;
-    const Index height = line ? 1 : ys[-2], width = ys[-1];
+    const Shape& xs = in[0].shape;
+    const bool line = xs.rank() < 4;
+    const Index height = line ? 1 : xs[2], width = line ? xs[2] : xs[3];
+    Shape ys = xs;
     if (!line) ys[-2] = rows;
     ys[-1] = columns;
     Array y(ys);
