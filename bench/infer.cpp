@@ -6,16 +6,22 @@
 namespace espalier::bench {
 namespace {
 
-Task mlp(const std::vector<Index>& sizes, Index batch) {
+/// `make` draws a model for inputs of `shape`.
+Task latency(const std::function<nn::Sequential(Rng&)>& make, const Shape& shape) {
   Rng rng(0);
-  const auto model = std::make_shared<nn::Sequential>(make_mlp(rng, sizes));
-  const Variable x = randn(rng, {batch, sizes.front()});
+  const auto model = std::make_shared<nn::Sequential>(make(rng));
+  const Variable x = randn(rng, shape);
   Task task;
   task.run = [model, x] { keep((*model)(x).value().data<float>()); };
   task.figures = {microseconds("latency")};
   task.min_seconds = 0.06;
   return task;
 }
+
+Task mlp(const std::vector<Index>& sizes, Index batch) {
+  return latency([&](Rng& rng) { return make_mlp(rng, sizes); }, {batch, sizes.front()});
+}
+Task lenet5(Index batch) { return latency(make_lenet5, {batch, 1, 28, 28}); }
 
 }  // namespace
 
@@ -26,6 +32,8 @@ std::vector<Workload> infer_workloads() {
       {"infer", "infer_mlp300_b64", [=] { return mlp(mlp300, 64); }},
       {"infer", "infer_mlp1024_b1", [=] { return mlp(mlp1024, 1); }},
       {"infer", "infer_mlp1024_b64", [=] { return mlp(mlp1024, 64); }},
+      {"infer", "infer_lenet5_b1", [] { return lenet5(1); }},
+      {"infer", "infer_lenet5_b64", [] { return lenet5(64); }},
   };
 }
 

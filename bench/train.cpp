@@ -40,24 +40,36 @@ Task train(Model model, std::vector<Batch> batches, Loss loss, optim::Chain chai
   return task;
 }
 
-/// 16 batches of N(0, 1) rows with uniform labels.
-std::vector<Batch> labelled(Rng& rng, Index batch, Index in) {
+/// Batches of N(0, 1) values with uniform labels.
+std::vector<Batch> labelled(Rng& rng, const Shape& shape, int count = 16) {
   std::vector<Batch> batches;
-  for (int k = 0; k < 16; ++k) {
+  for (int k = 0; k < count; ++k) {
     std::vector<std::int64_t> labels;
-    for (Index i = 0; i < batch; ++i) labels.push_back(rng.below(10));
-    batches.push_back({randn(rng, {batch, in}), Tensor::from(labels, {batch})});
+    for (Index i = 0; i < shape[0]; ++i) labels.push_back(rng.below(10));
+    batches.push_back({randn(rng, shape), Tensor::from(labels, {shape[0]})});
   }
   return batches;
+}
+
+/// One classifier with cross-entropy and clipping by the global norm.
+Task classifier(nn::Sequential model, std::vector<Batch> batches, optim::Chain direction, Index batch) {
+  return train(
+      std::move(model), std::move(batches),
+      [](const Variable& logits, const Tensor& y) { return nn::cross_entropy(logits, y); },
+      chain(optim::clip_by_global_norm(1.0), std::move(direction)), static_cast<double>(batch), 0.4);
 }
 
 Task mlp(const std::vector<Index>& sizes, Index batch, optim::Chain direction) {
   Rng rng(0);
   nn::Sequential model = make_mlp(rng, sizes);
-  return train(
-      std::move(model), labelled(rng, batch, sizes.front()),
-      [](const Variable& logits, const Tensor& y) { return nn::cross_entropy(logits, y); },
-      chain(optim::clip_by_global_norm(1.0), std::move(direction)), static_cast<double>(batch), 0.4);
+  return classifier(std::move(model), labelled(rng, {batch, sizes.front()}), std::move(direction), batch);
+}
+
+Task lenet5() {
+  Rng rng(0);
+  nn::Sequential model = make_lenet5(rng);
+  return classifier(std::move(model), labelled(rng, {64, 1, 28, 28}, 8),
+                    optim::sgd({.lr = 0.01, .momentum = 0.9, .weight_decay = 5e-4}), 64);
 }
 
 /// y = 2 x1 - 3.4 x2 + 4.2 + noise, 10 batches of 10 rows.
@@ -88,6 +100,7 @@ std::vector<Workload> train_workloads() {
       {"train", "mlp300_b64_sgdm", [=] { return mlp(mlp300, 64, momentum()); }},
       {"train", "mlp300_b64_adam", [=] { return mlp(mlp300, 64, adam()); }},
       {"train", "mlp1024_b128_adam", [=] { return mlp(mlp1024, 128, adam()); }},
+      {"train", "lenet5_b64_sgdm", lenet5},
   };
 }
 
