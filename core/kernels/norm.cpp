@@ -1,0 +1,342 @@
+#include "espalier/core/kernels/norm.h"
+
+#include <cmath>
+
+#include "espalier/core/kernels/simd_config.h"
+#undef HWY_TARGET_INCLUDE
+#define HWY_TARGET_INCLUDE "espalier/core/kernels/norm.cpp"
+#include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
+
+#include "espalier/core/kernels/block_sum-inl.h"
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace espalier::kernels::HWY_NAMESPACE {
+namespace {
+
+constexpr Index block = 1024;  // elements that are summed in T, small enough to be read again from the L1 cache
+
+/// Calls body(offset, runs) on pieces of at most `block` elements (a longer run is cut, shorter ones are taken
+/// together).
+template <class Body>
+HWY_INLINE void ForBlocks(Runs runs, const Body& body) {
+  if (runs.length >= block) {
+    for (Index k = 0; k < runs.count; ++k)
+      for (Index i = 0; i < runs.length; i += block)
+        body(k * runs.stride + i, Runs{1, 0, std::min(block, runs.length - i)});
+    return;
+  }
+  const Index together = block / std::max<Index>(1, runs.length);
+  for (Index k = 0; k < runs.count; k += together)
+    body(k * runs.stride, Runs{std::min(together, runs.count - k), runs.stride, runs.length});
+}
+
+/// Calls body(at, i) on every vector of the runs.
+template <class T, class Body>
+HWY_INLINE void ForRuns(Runs runs, const Body& body) {
+  for (Index k = 0; k < runs.count; ++k) {
+    const Index first = k * runs.stride;
+    ForEachVector<T>(runs.length, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA { body(at, first + i); });
+  }
+}
+
+/// Sums `terms` values a vector, each in four chains of lanes: term(at, i, sums) adds vector i to sums[0 ... terms).
+template <class T, int terms, class Term>
+HWY_INLINE void SumRuns(Runs runs, double (&totals)[static_cast<std::size_t>(terms)], const Term& term) {
+  constexpr Index L = lanes_of<T>;
+  constexpr auto n = static_cast<std::size_t>(terms);
+  const Tag<T> d;
+  Lane<T> sum[4][n];
+  for (auto& chain : sum)
+    for (auto& s : chain) s = hn::Zero(d);
+  for (Index k = 0; k < runs.count; ++k) {
+    const Index first = k * runs.stride;
+    Index i = 0;
+    for (; i + 4 * L <= runs.length; i += 4 * L) {
+      term(Whole(), first + i, sum[0]);
+      term(Whole(), first + i + L, sum[1]);
+      term(Whole(), first + i + 2 * L, sum[2]);
+      term(Whole(), first + i + 3 * L, sum[3]);
+    }
+    for (; i + L <= runs.length; i += L) term(Whole(), first + i, sum[0]);
+    if (i < runs.length) term(Part{runs.length - i}, first + i, sum[1]);
+  }
+  for (std::size_t t = 0; t < n; ++t)
+    totals[t] += SumLanes<T>(Add(Add(sum[0][t], sum[1][t]), Add(sum[2][t], sum[3][t])));
+}
+
+/// The same in f64, element by element: for what overflows in T.
+template <class T>
+[[gnu::noinline]] Moments SlowMoments(const T* x, Runs runs) {
+  Moments m{static_cast<double>(runs.count * runs.length)};
+  double sum = 0;
+  for (Index k = 0; k < runs.count; ++k)
+    for (Index i = 0; i < runs.length; ++i) sum += static_cast<double>(x[k * runs.stride + i]);
+  m.mean = sum / m.count;
+  for (Index k = 0; k < runs.count; ++k)
+    for (Index i = 0; i < runs.length; ++i) {
+      const double deviation = static_cast<double>(x[k * runs.stride + i]) - m.mean;
+      m.squares += deviation * deviation;
+    }
+  return m;
+}
+
+/// Of one block: its mean, then the squares of what deviates from it.
+template <class T>
+HWY_INLINE Moments BlockMoments(const T* x, Runs runs) {
+  const Tag<T> d;
+  Moments m{static_cast<double>(runs.count * runs.length)};
+  double sum[1] = {};
+  SumRuns<T, 1>(runs, sum, [=](auto at, Index i, auto& s) ESPALIER_INLINE_LAMBDA { s[0] = Add(s[0], at.Load(x + i)); });
+  const T near = static_cast<T>(sum[0] / m.count);
+  const auto shift = hn::Set(d, near);
+  double deviation[2] = {};
+  SumRuns<T, 2>(runs, deviation, [=](auto at, Index i, auto& s) ESPALIER_INLINE_LAMBDA {
+    const auto v = Sub(at.Load(x + i, near), shift);
+    s[0] = Add(s[0], v);
+    s[1] = MulAdd(v, v, s[1]);
+  });
+  // `near` is rounded, and for large numbers by much: the sum of what deviates from it says by how much.
+  const double rest = deviation[0] / m.count;
+  m.mean = static_cast<double>(near) + rest;
+  m.squares = std::max(0.0, deviation[1] - rest * deviation[0]);
+  if (!std::isfinite(m.squares) || std::isnan(deviation[1])) return SlowMoments(x, runs);
+  return m;
+}
+template <class T>
+Moments MomentsOf(const T* x, Runs runs) {
+  Moments all;
+  ForBlocks(runs, [&](Index offset, Runs piece) ESPALIER_INLINE_LAMBDA {
+    if (piece.length > 0) all = merge(all, BlockMoments(x + offset, piece));
+  });
+  return all;
+}
+
+/// (x - shift) factor + offset
+template <class T>
+struct Map {
+  explicit Map(const ScaleShift<T>& map)
+      : shift(hn::Set(Tag<T>(), map.shift)),
+        factor(hn::Set(Tag<T>(), map.factor)),
+        offset(hn::Set(Tag<T>(), map.offset)) {}
+  HWY_INLINE Lane<T> FromDeviation(Lane<T> v) const { return MulAdd(v, factor, offset); }
+  Lane<T> shift, factor, offset;
+};
+template <bool relu, class T>
+HWY_INLINE Lane<T> Passed(const Map<T>& map, Lane<T> g, Lane<T> deviation) {
+  if constexpr (relu)
+    return hn::IfThenZeroElse(hn::Le(map.FromDeviation(deviation), hn::Zero(Tag<T>())), g);
+  else
+    return g;
+}
+/// f.operator()<relu>()
+template <class F>
+HWY_INLINE void WithRelu(bool relu, const F& f) {
+  if (relu)
+    f.template operator()<true>();
+  else
+    f.template operator()<false>();
+}
+
+template <class T>
+void ScaleShiftRuns(const T* x, T* y, Runs runs, ScaleShift<T> given) {
+  WithRelu(given.relu, [&]<bool relu>() HWY_ATTR {
+    const Map<T> map(given);
+    ForRuns<T>(runs, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      auto v = map.FromDeviation(Sub(at.Load(x + i), map.shift));
+      if constexpr (relu) v = hn::IfThenZeroElse(hn::Lt(v, hn::Zero(Tag<T>())), v);
+      at.Store(v, y + i);
+    });
+  });
+}
+template <class T>
+void GradientSums(const T* g, const T* x, Runs runs, ScaleShift<T> given, double sums[2]) {
+  double total[2] = {};
+  WithRelu(given.relu, [&]<bool relu>() HWY_ATTR {
+    const Map<T> map(given);
+    ForBlocks(runs, [&](Index offset, Runs piece) ESPALIER_INLINE_LAMBDA {
+      SumRuns<T, 2>(piece, total, [&](auto at, Index i, auto& s) ESPALIER_INLINE_LAMBDA {
+        const auto deviation = Sub(at.Load(x + offset + i), map.shift);
+        const auto v = Passed<relu>(map, at.Load(g + offset + i), deviation);
+        s[0] = Add(s[0], v);
+        s[1] = MulAdd(v, deviation, s[1]);
+      });
+    });
+  });
+  sums[0] = total[0];
+  sums[1] = total[1];
+}
+template <class T>
+void Gradient(const T* g, const T* x, T* dx, Runs runs, ScaleShift<T> given, T p, T q, T r) {
+  const Tag<T> d;
+  const auto of_g = hn::Set(d, p), of_x = hn::Set(d, q), rest = hn::Set(d, r);
+  WithRelu(given.relu, [&]<bool relu>() HWY_ATTR {
+    const Map<T> map(given);
+    ForRuns<T>(runs, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      const auto deviation = Sub(at.Load(x + i), map.shift);
+      const auto v = Passed<relu>(map, at.Load(g + i), deviation);
+      at.Store(MulAdd(v, of_g, MulAdd(deviation, of_x, rest)), dx + i);
+    });
+  });
+}
+
+// --- rows ---------------------------------------------------------------------------------------------------------------
+
+/// xhat = (x - shift) rstd - rest, of one row; `rest` is what rounding took from the mean.
+template <class T, bool centered>
+struct Standard {
+  explicit Standard(RowStatistics s) {
+    const T near = static_cast<T>(s.mean);
+    shift = hn::Set(Tag<T>(), near);
+    rstd = hn::Set(Tag<T>(), static_cast<T>(s.rstd));
+    rest = hn::Set(Tag<T>(), static_cast<T>((s.mean - static_cast<double>(near)) * s.rstd));
+  }
+  HWY_INLINE Lane<T> operator()(Lane<T> x) const {
+    if constexpr (centered)
+      return hn::MulSub(Sub(x, shift), rstd, rest);
+    else
+      return Mul(x, rstd);
+  }
+  Lane<T> shift, rstd, rest;
+};
+
+template <class T, bool centered>
+HWY_INLINE RowStatistics StatisticsOf(const T* x, Index n, double eps) {
+  if constexpr (centered) {
+    const Moments m = n <= block ? BlockMoments(x, Runs{1, 0, n}) : MomentsOf(x, Runs{1, 0, n});
+    return {m.mean, 1 / std::sqrt(m.variance() + eps)};
+  } else {
+    double squares = 0;
+    for (Index i = 0; i < n; i += block)
+      squares += SumSquaresBlock<T>(std::min(block, n - i),
+                                    [x, i](auto at, Index k) ESPALIER_INLINE_LAMBDA { return at.Load(x + i + k); });
+    return {0, 1 / std::sqrt(squares / static_cast<double>(n) + eps)};
+  }
+}
+
+template <class T, bool centered>
+void RowsOf(const T* x, const T* weight, const T* bias, T* y, Index rows, Index n, double eps,
+            RowStatistics* statistics) {
+  for (Index r = 0; r < rows; ++r, x += n, y += n) {
+    statistics[r] = StatisticsOf<T, centered>(x, n, eps);
+    const Standard<T, centered> standard(statistics[r]);
+    if (weight && bias)
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+        at.Store(MulAdd(standard(at.Load(x + i)), at.Load(weight + i), at.Load(bias + i)), y + i);
+      });
+    else if (weight)
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+        at.Store(Mul(standard(at.Load(x + i)), at.Load(weight + i)), y + i);
+      });
+    else if (bias)
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+        at.Store(Add(standard(at.Load(x + i)), at.Load(bias + i)), y + i);
+      });
+    else
+      ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { at.Store(standard(at.Load(x + i)), y + i); });
+  }
+}
+template <class T>
+void Rows(const T* x, const T* weight, const T* bias, T* y, Index rows, Index n, double eps, bool centered,
+          RowStatistics* statistics) {
+  (centered ? RowsOf<T, true> : RowsOf<T, false>)(x, weight, bias, y, rows, n, eps, statistics);
+}
+
+template <class T, bool centered, bool weighted>
+void RowsBackwardOf(const T* g, const T* x, const T* weight, const RowStatistics* statistics, Index rows, Index n,
+                    T* dx, T* dweight, T* dbias) {
+  const Tag<T> d;
+  const auto weighed = [weight](auto at, Lane<T> v, Index i) ESPALIER_INLINE_LAMBDA {
+    if constexpr (weighted)
+      return Mul(v, at.Load(weight + i));
+    else
+      return v;
+  };
+  for (Index r = 0; r < rows; ++r, g += n, x += n, dx += dx ? n : 0) {
+    const Standard<T, centered> standard(statistics[r]);
+    double sums[2] = {};
+    for (Index begin = 0; begin < n; begin += block) {
+      const Runs piece{1, 0, std::min(block, n - begin)};
+      const auto add = [&](auto at, Index k, auto& s, auto keep) ESPALIER_INLINE_LAMBDA {
+        const Index i = begin + k;
+        const auto v = at.Load(g + i), xhat = standard(at.Load(x + i)), w = weighed(at, v, i);
+        if constexpr (centered) s[0] = Add(s[0], w);
+        s[1] = MulAdd(w, xhat, s[1]);
+        keep(at, i, v, xhat);
+      };
+      if (dweight && dbias)  // what a layer asks for
+        SumRuns<T, 2>(piece, sums, [&](auto at, Index k, auto& s) ESPALIER_INLINE_LAMBDA {
+          add(at, k, s, [=](auto where, Index i, Lane<T> v, Lane<T> xhat) ESPALIER_INLINE_LAMBDA {
+            where.Store(MulAdd(v, xhat, where.Load(dweight + i)), dweight + i);
+            where.Store(Add(v, where.Load(dbias + i)), dbias + i);
+          });
+        });
+      else
+        SumRuns<T, 2>(piece, sums, [&](auto at, Index k, auto& s) ESPALIER_INLINE_LAMBDA {
+          add(at, k, s, [=](auto where, Index i, Lane<T> v, Lane<T> xhat) ESPALIER_INLINE_LAMBDA {
+            if (dweight) where.Store(MulAdd(v, xhat, where.Load(dweight + i)), dweight + i);
+            if (dbias) where.Store(Add(v, where.Load(dbias + i)), dbias + i);
+          });
+        });
+    }
+    if (!dx) continue;
+    const double share = statistics[r].rstd / static_cast<double>(n);
+    const auto mean_g = hn::Set(d, static_cast<T>(sums[0] * share)), of_x = hn::Set(d, static_cast<T>(sums[1] * share));
+    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      const auto w = weighed(at, at.Load(g + i), i), xhat = standard(at.Load(x + i));
+      if constexpr (centered)
+        at.Store(hn::NegMulAdd(xhat, of_x, hn::MulSub(w, standard.rstd, mean_g)), dx + i);
+      else
+        at.Store(hn::NegMulAdd(xhat, of_x, Mul(w, standard.rstd)), dx + i);
+    });
+  }
+}
+template <class T>
+void RowsBackward(const T* g, const T* x, const T* weight, const RowStatistics* statistics, Index rows, Index n,
+                  bool centered, T* dx, T* dweight, T* dbias) {
+  const auto run = centered ? (weight ? RowsBackwardOf<T, true, true> : RowsBackwardOf<T, true, false>)
+                            : (weight ? RowsBackwardOf<T, false, true> : RowsBackwardOf<T, false, false>);
+  run(g, x, weight, statistics, rows, n, dx, dweight, dbias);
+}
+
+template <class T>
+constexpr NormKernels<T> Table() {
+  return {.moments = MomentsOf<T>,
+          .scale_shift = ScaleShiftRuns<T>,
+          .gradient_sums = GradientSums<T>,
+          .gradient = Gradient<T>,
+          .rows = Rows<T>,
+          .rows_backward = RowsBackward<T>};
+}
+
+}  // namespace
+
+const NormKernels<float>& NormTable32() {
+  static constexpr auto table = Table<float>();
+  return table;
+}
+const NormKernels<double>& NormTable64() {
+  static constexpr auto table = Table<double>();
+  return table;
+}
+
+}  // namespace espalier::kernels::HWY_NAMESPACE
+HWY_AFTER_NAMESPACE();
+
+#if HWY_ONCE
+namespace espalier::kernels {
+
+HWY_EXPORT(NormTable32);
+HWY_EXPORT(NormTable64);
+
+template <>
+const NormKernels<float>& norm<float>() noexcept {
+  return HWY_DYNAMIC_DISPATCH(NormTable32)();
+}
+template <>
+const NormKernels<double>& norm<double>() noexcept {
+  return HWY_DYNAMIC_DISPATCH(NormTable64)();
+}
+
+}  // namespace espalier::kernels
+#endif
