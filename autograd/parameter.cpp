@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "espalier/core/elementwise.h"
+#include "espalier/core/row_sparse.h"
 
 namespace espalier {
 namespace {
@@ -73,7 +74,26 @@ void ParameterState::set_mask(Mask mask, MaskMode mode) {
   if (!mask_.defined()) return;
   if (mode_ == MaskMode::soft) return refresh_from_dense();
   zero_pruned(value_, mask_, "set_mask");
-  if (grad_.defined()) zero_pruned(grad_, mask_, "set_mask");
+  zero_pruned_gradient("set_mask");
+}
+
+const RowSparse* ParameterState::row_gradient() const noexcept { return row_sparse(grad_); }
+
+/// Pruned weights have no gradient.
+void ParameterState::zero_pruned_gradient(const char* op) {
+  if (!grad_.defined()) return;
+  const RowSparse* rows = row_sparse(grad_);
+  if (!rows) return zero_pruned(grad_, mask_, op);
+  Tensor values = rows->values().clone();
+  const std::vector<std::int64_t> row = rows->rows().to_vector<std::int64_t>();
+  const Index n = row.empty() ? 0 : values.size() / static_cast<Index>(row.size());
+  dispatch_floating(op, values.dtype(), [&]<class T>() {
+    T* value = values.write<T>(op);
+    for (const std::int64_t r : row)
+      for (Index i = r * n; i < (r + 1) * n; ++i, ++value)
+        if (!mask_[i]) *value = T(0);
+  });
+  grad_ = with_values(*rows, std::move(values));
 }
 
 void ParameterState::freeze() {
@@ -81,12 +101,14 @@ void ParameterState::freeze() {
   dense_ = Tensor();
   mode_ = MaskMode::hard;
   ++mask_version_;
-  if (grad_.defined()) zero_pruned(grad_, mask_, "freeze");
+  zero_pruned_gradient("freeze");
 }
 
 void ParameterState::accumulate(Tensor gradient) {
   check_match("accumulate", name_, value_, gradient);
-  if (!grad_.defined())  // taken over if nobody else sees it, else copied: the sum below writes in place
+  if (gradient.packed() || grad_.packed())
+    grad_ = grad_.defined() ? add_row_sparse(std::move(grad_), std::move(gradient)) : std::move(gradient);
+  else if (!grad_.defined())  // taken over if nobody else sees it, else copied: the sum below writes in place
     grad_ = gradient.is_contiguous() && gradient.sole_owner() ? std::move(gradient) : gradient.clone();
   else
     add_in_place(grad_, gradient);

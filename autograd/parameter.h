@@ -17,6 +17,8 @@
 
 namespace espalier {
 
+class RowSparse;  // core/row_sparse.h
+
 /// How a mask treats what it prunes.
 enum class MaskMode : std::uint8_t {
   hard,  ///< value, gradient and optimizer state are exactly 0 where the mask is 0
@@ -29,8 +31,17 @@ class ParameterState {
   ParameterState(Tensor value, std::string name);
 
   const Tensor& value() const noexcept { return value_; }
-  /// Undefined: no gradient since the last step.
-  const Tensor& grad() const noexcept { return grad_; }
+  /// Undefined: no gradient since the last step. A row-sparse gradient becomes dense by being asked for here.
+  const Tensor& grad() const {
+    if (grad_.packed()) [[unlikely]]
+      grad_ = grad_.densify();
+    return grad_;
+  }
+  /// There is one, dense or row-sparse; asking leaves it as it is.
+  bool has_grad() const noexcept { return grad_.defined(); }
+  /// The gradient as the rows that are not zero, raw like grad(): what a mask prunes is the reader's to leave out. Null
+  /// if there is no gradient, or a dense one. Valid until the gradient changes.
+  const RowSparse* row_gradient() const noexcept;
   /// Undefined: nothing is pruned.
   const Mask& mask() const noexcept { return mask_; }
   MaskMode mask_mode() const noexcept { return mode_; }
@@ -54,12 +65,16 @@ class ParameterState {
   void set_mask(Mask mask, MaskMode mode = MaskMode::hard);
   /// Soft mode becomes hard: dense values of pruned weights are dropped. Without effect in hard mode.
   void freeze();
-  /// Adds `gradient` to what came since the last step. Errors: ShapeError, DTypeError.
+  /// Adds `gradient` to what came since the last step. Row-sparse and row-sparse stay so, with a dense one the sum is
+  /// dense. Errors: ShapeError, DTypeError.
   void accumulate(Tensor gradient);
   void clear_grad() noexcept { grad_ = Tensor(); }
   /// For the optimizer, which writes in place: value, gradient, and in soft mode the dense values.
   Tensor& mutable_value() noexcept { return value_; }
-  Tensor& mutable_grad() noexcept { return grad_; }
+  Tensor& mutable_grad() {
+    grad();
+    return grad_;
+  }
   Tensor& mutable_dense() noexcept { return dense_; }
   /// Soft mode, after dense() was written: value = mask * dense.
   void refresh_from_dense();
@@ -77,7 +92,9 @@ class ParameterState {
 
  private:
   friend class Parameter;
-  Tensor value_, grad_, dense_;
+  void zero_pruned_gradient(const char* op);
+  Tensor value_, dense_;
+  mutable Tensor grad_;  // made dense when someone looks
   Mask mask_;
   MaskMode mode_ = MaskMode::hard;
   std::uint32_t mask_version_ = 0;

@@ -5,6 +5,7 @@
 
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/core/elementwise.h"
+#include "espalier/core/row_sparse.h"
 
 namespace espalier {
 
@@ -323,6 +324,8 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
     Variable& sum = s.gradients[slot];
     if (!sum.defined())
       sum = std::move(gradient);
+    else if (sum.value_.packed() || gradient.value_.packed())
+      sum = Variable(add_row_sparse(std::move(sum.value_), std::move(gradient.value_)));
     else if (!options.create_graph && sum.value_.sole_owner() && sum.value_.is_contiguous())
       add_in_place(sum.value_, gradient.value());
     else
@@ -430,7 +433,10 @@ std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::spa
   run(outputs, weights, options, targets);
   Store& s = *store_;
   std::vector<Variable> result;
-  for (std::uint32_t target : targets) result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
+  for (std::uint32_t target : targets) {
+    result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
+    if (result.back().value().packed()) result.back() = result.back().value().densify();
+  }
   s.gradients.clear();
   return result;
 }

@@ -1,7 +1,13 @@
 #include "espalier/autograd/ops/linalg.h"
 
+#include <cmath>
+#include <numbers>
+
+#include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/matmul.h"
 
 namespace espalier {
@@ -22,26 +28,147 @@ Variable matmul(const Variable& a, const Variable& b) {
   });
 }
 
-Variable linear(const Variable& x, const Variable& weight, const Variable& bias) {
-  Tensor y = linear(x.value(), weight.value(), bias.defined() ? &bias.value() : nullptr);
+Variable bmm(const Variable& a, const Variable& b) {
+  if (a.rank() != 3 || b.rank() != 3 || a.shape()[0] != b.shape()[0])
+    fail<ShapeError>("[bmm] needs [n, i, k] x [n, k, j], got a ", a.shape(), " x b ", b.shape(),
+                     ". Hint: matmul() broadcasts");
+  return matmul(a, b);
+}
+
+Variable addmm(const Variable& x, const Variable& a, const Variable& b, double beta, double alpha) {
+  if (a.rank() != 2 || b.rank() != 2)
+    fail<ShapeError>("[addmm] multiplies matrices, got a ", a.shape(), " x b ", b.shape());
+  check_same_dtype("addmm", x.value(), a.value());
+  Variable product = matmul(a, b);
+  if (!(broadcast_shapes("addmm", x.shape(), product.shape()) == product.shape()))
+    fail<ShapeError>("[addmm] x ", x.shape(), " does not broadcast to the product ", product.shape());
+  if (alpha != 1) product = affine(product, alpha, 0);
+  if (beta == 0) return product;
+  return add(beta == 1 ? x : affine(x, beta, 0), product);
+}
+
+namespace {
+void check_vectors(const char* op, const Variable& a, const Variable& b) {
+  if (a.rank() != 1 || b.rank() != 1)
+    fail<ShapeError>("[", op, "] needs two vectors, got a ", a.shape(), " and b ", b.shape(), ". Hint: flatten() them");
+}
+}  // namespace
+
+Variable outer(const Variable& a, const Variable& b) {
+  check_vectors("outer", a, b);
+  return mul(reshape(a, {a.size(), 1}), b);
+}
+
+Variable dot(const Variable& a, const Variable& b) {
+  check_vectors("dot", a, b);
+  if (a.size() != b.size()) fail<ShapeError>("[dot] lengths differ: a ", a.shape(), " and b ", b.shape());
+  return matmul(a, b);
+}
+
+// --- linear, with what follows it -----------------------------------------------------------------------------------
+
+struct Activation::Rule {
+  const char* name;
+  kernels::UnaryKernel kernels::UnaryKernels::*forward;     // null: done by the product itself
+  kernels::BinaryKernel kernels::BinaryKernels::*backward;  // of (g, output or input)
+  bool from_output;
+  Variable (*slope)(const Variable& v);  // in ops, of the same v, for a backward pass that is itself recorded
+};
+
+namespace {
+
+using kernels::BinaryKernels;
+using kernels::UnaryKernels;
+
+/// 1 where y > 0, else 0.
+Variable relu_slope(const Variable& y) {
+  return map_with("relu", y.value(), [](auto v) { return static_cast<decltype(v)>(v <= 0 ? 0 : 1); });
+}
+Variable tanh_slope(const Variable& y) { return affine(square(y), -1, 1); }
+Variable sigmoid_slope(const Variable& y) { return mul(y, affine(y, -1, 1)); }
+
+/// Phi(z), the normal distribution; its slope is the density exp(-z^2 / 2) / sqrt(2 pi).
+Variable density(const Variable& z) {
+  return affine(exp(affine(square(z), -0.5, 0)), 1 / std::sqrt(2 * std::numbers::pi), 0);
+}
+Variable distribution(const Variable& z) {
+  Tensor y = map("distribution", kernels::unary().erfc,
+                 map("distribution", kernels::unary().affine, z.value(), -1 / std::numbers::sqrt2));
+  y = map("distribution", kernels::unary().affine, y, 0.5);
+  if (!recording(z)) return y;
+  return record("distribution", std::move(y), {&z},
+                [z = Saved(z)](const Variable& g, Wants) { return mul(g, density(z.get())); });
+}
+Variable gelu_slope(const Variable& z) { return add(distribution(z), mul(z, density(z))); }
+Variable silu_slope(const Variable& z) {
+  const Variable s = sigmoid(z);
+  return mul(s, affine(mul(z, affine(s, -1, 1)), 1, 1));
+}
+
+constexpr Activation::Rule relu_rule{"relu", nullptr, &BinaryKernels::relu_backward, true, relu_slope};
+constexpr Activation::Rule tanh_rule{"tanh", &UnaryKernels::tanh, &BinaryKernels::tanh_backward, true, tanh_slope};
+constexpr Activation::Rule sigmoid_rule{"sigmoid", &UnaryKernels::sigmoid, &BinaryKernels::sigmoid_backward, true,
+                                        sigmoid_slope};
+constexpr Activation::Rule gelu_rule{"gelu", &UnaryKernels::gelu, &BinaryKernels::gelu_backward, false, gelu_slope};
+constexpr Activation::Rule silu_rule{"silu", &UnaryKernels::silu, &BinaryKernels::silu_backward, false, silu_slope};
+
+/// Gradients of x, weight and bias, g being that of x W^T + bias.
+std::array<Variable, 3> linear_gradients(const Variable& g, const Variable& x, const Variable& w, Wants wants) {
+  if (w.value().packed())
+    fail<GradError>("[linear] the weight of shape ", w.shape(),
+                    " is packed and has no backward. Hint: train the model before compact(), or densify() it");
+  const Index in = w.shape()[1], out = w.shape()[0];
+  const bool flat = x.rank() == 2;
+  Index batch = 1;  // not size / in, for in may be 0
+  for (int axis = 0; axis + 1 < x.rank(); ++axis) batch *= x.shape()[axis];
+  const Variable rows = flat ? x : reshape(x, {batch, in});
+  const Variable g_rows = flat ? g : reshape(g, {batch, out});
+  return gradients(wants[0] ? (flat ? matmul(g_rows, w) : reshape(matmul(g_rows, w), x.shape())) : no_gradient(),
+                   wants[1] ? matmul(transpose(g_rows, 0, 1), rows) : no_gradient(),
+                   wants[2] ? sum_to(g_rows, {out}) : no_gradient());
+}
+
+Tensor linear_value(const Variable& x, const Variable& weight, const Variable& bias, bool with_relu) {
+  return linear(x.value(), weight.value(), bias.defined() ? &bias.value() : nullptr, with_relu);
+}
+
+}  // namespace
+
+constinit const Activation Activation::none{nullptr}, Activation::relu{&relu_rule}, Activation::tanh{&tanh_rule},
+    Activation::sigmoid{&sigmoid_rule}, Activation::gelu{&gelu_rule}, Activation::silu{&silu_rule};
+
+Variable linear(const Variable& x, const Variable& weight, const Variable& bias, Activation activation) {
+  const Activation::Rule* rule = activation.rule();
+  Tensor y = linear_value(x, weight, bias, rule && !rule->forward);
+  if (!rule) {
+    if (!recording(x, weight, bias)) return y;
+    return record("linear", std::move(y), {&x, &weight, &bias},
+                  [x = Saved(x), w = Saved(weight)](const Variable& g, Wants wants) {
+                    return linear_gradients(g, x.get(), w.get(), wants);
+                  });
+  }
+  Tensor product = y;
+  if (rule->forward) y = map(rule->name, kernels::unary().*rule->forward, product);
   if (!recording(x, weight, bias)) return y;
+  if (rule->from_output) {
+    return record("linear", y, {&x, &weight, &bias},
+                  [x = Saved(x), w = Saved(weight), y = Saved::output(y), rule](const Variable& g, Wants wants) {
+                    const Variable& v = y.get();
+                    const Variable h =
+                        recording(g, v)
+                            ? mul(g, rule->slope(v))
+                            : Variable(zip(rule->name, kernels::binary().*rule->backward, g.value(), v.value()));
+                    return linear_gradients(h, x.get(), w.get(), wants);
+                  });
+  }
   return record(
-      "linear", std::move(y), {&x, &weight, &bias}, [x = Saved(x), w = Saved(weight)](const Variable& g, Wants wants) {
-        if (w.get().value().packed())
-          fail<GradError>("[linear] the weight of shape ", w.shape(),
-                          " is packed and has no backward. Hint: train the model "
-                          "before compact(), or densify() it");
-        const Variable& input = x.get();
-        const Index in = w.shape()[1], out = w.shape()[0];
-        const bool flat = input.rank() == 2;
-        Index batch = 1;  // not size / in, for in may be 0
-        for (int axis = 0; axis + 1 < input.rank(); ++axis) batch *= input.shape()[axis];
-        const Variable rows = flat ? input : reshape(input, {batch, in});
-        const Variable g_rows = flat ? g : reshape(g, {batch, out});
-        return gradients(wants[0] ? (flat ? matmul(g_rows, w.get()) : reshape(matmul(g_rows, w.get()), input.shape()))
-                                  : no_gradient(),
-                         wants[1] ? matmul(transpose(g_rows, 0, 1), rows) : no_gradient(),
-                         wants[2] ? sum_to(g_rows, {out}) : no_gradient());
+      "linear", std::move(y), {&x, &weight, &bias},
+      [x = Saved(x), w = Saved(weight), b = Saved(bias), z = std::move(product), rule](const Variable& g, Wants wants) {
+        // A recorded pass needs the product as a function of x, weight and bias: it is computed again.
+        const Variable h = recording(g, x.get(), w.get(), b.get())
+                               ? mul(g, rule->slope(linear(x.get(), w.get(), b.get())))
+                               : Variable(zip(rule->name, kernels::binary().*rule->backward, g.value(), z));
+        return linear_gradients(h, x.get(), w.get(), wants);
       });
 }
 

@@ -1,3 +1,5 @@
+#include <cmath>
+
 #include "espalier/autograd/ops/linalg.h"
 #include "tests/autograd/op_cases.h"
 
@@ -39,6 +41,20 @@ Array affine_map(std::span<const Array> in) {
     for (Index t = 0; t < features; ++t) y[i] += in[0][i / out * features + t] * in[1][i % out * features + t];
   }
   return y;
+}
+
+/// f(x W^T + bias)
+auto activated(double (*f)(double)) {
+  return [f](std::span<const Array> in) {
+    Array y = affine_map(in);
+    for (double& v : y.values) v = f(v);
+    return y;
+  };
+}
+
+std::vector<Shape> layer(Lengths& draw) {
+  const Index in = draw.length(), out = draw.length();
+  return {{draw.length(), in}, {out, in}, {out}};
 }
 
 }  // namespace
@@ -85,6 +101,50 @@ std::vector<OpCase> linalg_cases() {
        [](Lengths& draw) {
          const Index in = draw.length(), out = draw.length();
          return Shapes{{in}, {out, in}, {out}};
+       }},
+      {"linear: relu", VARIABLE(linear(v[0], v[1], v[2], Activation::relu)),
+       activated([](double x) { return x < 0 ? 0 : x; }), layer},
+      {"linear: tanh", VARIABLE(linear(v[0], v[1], v[2], Activation::tanh)),
+       activated([](double x) { return std::tanh(x); }), layer},
+      {"linear: sigmoid", VARIABLE(linear(v[0], v[1], v[2], Activation::sigmoid)),
+       activated([](double x) { return 1 / (1 + std::exp(-x)); }), layer},
+      {"linear: gelu", VARIABLE(linear(v[0], v[1], v[2], Activation::gelu)),
+       activated([](double x) { return x / 2 * std::erfc(-x / std::sqrt(2.)); }), layer},
+      {"linear: silu, no bias, more axes", VARIABLE(linear(v[0], v[1], {}, Activation::silu)),
+       activated([](double x) { return x / (1 + std::exp(-x)); }),
+       [](Lengths& draw) {
+         const Index in = draw.length(), out = draw.length();
+         return Shapes{{draw.length(), 2, in}, {out, in}};
+       }},
+      {"bmm", VARIABLE(bmm(v[0], v[1])), product,
+       [](Lengths& draw) {
+         const Index n = draw.length(), k = draw.length();
+         return Shapes{{n, draw.length(), k}, {n, k, draw.length()}};
+       }},
+      {"addmm", VARIABLE(addmm(v[0], v[1], v[2], 0.5, -1.5)),
+       [](std::span<const Array> in) {
+         Array y = product(in.subspan(1));
+         for (Index i = 0; i < y.size(); ++i)
+           y[i] = 0.5 * in[0][broadcast_position(y.shape, i, in[0].shape)] - 1.5 * y[i];
+         return y;
+       },
+       [](Lengths& draw) {
+         const Index m = draw.length(), k = draw.length(), n = draw.length();
+         return Shapes{draw.below(2) ? Shape{n} : Shape{m, n}, {m, k}, {k, n}};
+       }},
+      {"outer", VARIABLE(outer(v[0], v[1])),
+       [](std::span<const Array> in) {
+         Array y({in[0].size(), in[1].size()});
+         for (Index i = 0; i < y.size(); ++i) y[i] = in[0][i / in[1].size()] * in[1][i % in[1].size()];
+         return y;
+       },
+       [](Lengths& draw) {
+         return Shapes{{draw.length()}, {draw.length()}};
+       }},
+      {"dot", VARIABLE(dot(v[0], v[1])), product,
+       [](Lengths& draw) {
+         const Index n = draw.length();
+         return Shapes{{n}, {n}};
        }},
   };
   return rows;
