@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "espalier/autograd/replay.h"
 #include "espalier/core/tensor.h"
 
 namespace espalier {
@@ -16,8 +17,8 @@ class Buffer {
  public:
   /// Undefined: not listed.
   Buffer() = default;
-  explicit Buffer(Tensor value) : cell_(std::make_unique<Tensor>(std::move(value))) {}
-  Buffer(const Buffer& other) : cell_(other.cell_ ? std::make_unique<Tensor>(other.cell_->clone()) : nullptr) {}
+  explicit Buffer(Tensor value) : cell_(std::make_shared<Tensor>(std::move(value))) {}
+  Buffer(const Buffer& other) : cell_(other.cell_ ? std::make_shared<Tensor>(other.cell_->clone()) : nullptr) {}
   Buffer(Buffer&&) noexcept = default;
   Buffer& operator=(const Buffer& other) {
     if (this == &other) return *this;
@@ -32,7 +33,12 @@ class Buffer {
   bool defined() const noexcept { return cell_ != nullptr; }
   /// Errors: ConfigError if undefined.
   const Tensor& value() const { return *checked(); }
-  void set(Tensor value) const { *checked() = std::move(value); }
+  /// In a checkpointed segment that runs again it starts from what it held then, and keeps what it holds now.
+  void set(Tensor value) const {
+    checked();
+    Replay::changes(cell_);
+    *cell_ = std::move(value);
+  }
 
  private:
   Tensor* checked() const {
@@ -40,7 +46,7 @@ class Buffer {
       fail<ConfigError>("[buffer] used before it was given a value, or after it was moved from");
     return cell_.get();
   }
-  std::unique_ptr<Tensor> cell_;
+  std::shared_ptr<Tensor> cell_;
 };
 
 /// A buffer under its full name. Valid as long as the layer that holds it stays where it is.

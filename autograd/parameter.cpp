@@ -114,6 +114,30 @@ void ParameterState::accumulate(Tensor gradient) {
     add_in_place(grad_, gradient);
 }
 
+void ParameterState::convert(DType type) {
+  if (!is_floating(type)) fail<DTypeError>("[to] ", quoted(name_), " must hold f32 or f64, not ", type);
+  if (type == value_.dtype()) return;
+  if (value_.packed())
+    fail<ConfigError>("[to] ", quoted(full_name()),
+                      " is packed, for kernels of its own type. Hint: convert the model before compact()");
+  value_ = value_.to(type);
+  if (dense_.defined()) dense_ = dense_.to(type);
+  grad_ = Tensor();
+}
+
+Hook ParameterState::after_accumulate(std::function<void(ParameterState&)> f) {
+  std::erase_if(hooks_, [](const auto& hook) { return hook->removed; });
+  hooks_.push_back(std::make_shared<detail::HookFunction<void(ParameterState&)>>(std::move(f)));
+  return Hook(hooks_.back());
+}
+
+void ParameterState::run_hooks() {
+  const auto hooks = hooks_;  // a copy: a hook may add or remove some
+  for (const auto& hook : hooks)
+    if (!hook->removed) hook->function(*this);
+  std::erase_if(hooks_, [](const auto& hook) { return hook->removed; });
+}
+
 void ParameterState::refresh_from_dense() {
   value_.copy_from(dense_, "mask");
   zero_pruned(value_, mask_, "mask");
@@ -131,6 +155,7 @@ Parameter::Parameter(const Parameter& other) {
   state_->mask_ = from.mask_;
   state_->mode_ = from.mode_;
   state_->resized_ = from.resized_;
+  state_->frozen_ = from.frozen_;
   if (from.dense_.defined()) state_->dense_ = from.dense_.clone();
 }
 

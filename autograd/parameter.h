@@ -7,11 +7,13 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
 #include "espalier/autograd/full_name.h"
+#include "espalier/autograd/hook.h"
 #include "espalier/autograd/mask.h"
 #include "espalier/core/tensor.h"
 
@@ -69,6 +71,23 @@ class ParameterState {
   /// dense. Errors: ShapeError, DTypeError.
   void accumulate(Tensor gradient);
   void clear_grad() noexcept { grad_ = Tensor(); }
+
+  /// A frozen parameter is a constant on every tape, so no gradient is computed for it and optimizers leave it alone.
+  /// Freezing drops the gradient it has.
+  void set_frozen(bool frozen) noexcept {
+    frozen_ = frozen;
+    if (frozen) clear_grad();
+  }
+  bool frozen() const noexcept { return frozen_; }
+  /// Value and dense values in another floating type; mask and mode stay, the gradient is dropped. Optimizers are to be
+  /// made anew. Errors: DTypeError for a type that is not floating; ConfigError if packed.
+  void convert(DType type);
+  /// See Parameter::after_accumulate().
+  Hook after_accumulate(std::function<void(ParameterState&)> f);
+  bool has_hooks() const noexcept { return !hooks_.empty(); }
+  /// For the tape, once per backward.
+  void run_hooks();
+
   /// For the optimizer, which writes in place: value, gradient, and in soft mode the dense values.
   Tensor& mutable_value() noexcept { return value_; }
   Tensor& mutable_grad() {
@@ -101,6 +120,8 @@ class ParameterState {
   std::string name_;
   FullName full_name_;
   bool resized_ = false;
+  bool frozen_ = false;
+  std::vector<std::shared_ptr<detail::HookFunction<void(ParameterState&)>>> hooks_;
   std::atomic<bool> listed_ = false;
   std::atomic<bool> owned_ = true;
 };
@@ -130,6 +151,20 @@ class Parameter {
 
   void set_value(const Tensor& value) { state().set_value(value); }
   void set_mask(Mask mask, MaskMode mode = MaskMode::hard) { state().set_mask(std::move(mask), mode); }
+
+  /// Constant from now on: no tape computes a gradient for it, optimizers leave it alone. Unlike ParameterState::freeze,
+  /// which is about masks. A copy of a frozen parameter is frozen, too.
+  void freeze() { state().set_frozen(true); }
+  void unfreeze() { state().set_frozen(false); }
+  bool frozen() const { return state().frozen(); }
+  /// Calls f(parameter) once in every backward() that reaches this parameter, when its gradient has been added to
+  /// grad(), and those of all others; nothing is recorded meanwhile. Several run in the order they were added. For
+  /// clipping or for a step within the backward:
+  ///
+  ///   Hook hook = weight.after_accumulate([](ParameterState& p) { p.mutable_grad() = clamp(p.grad(), -1, 1).value(); });
+  ///
+  /// Belongs to this parameter: copies have none. Errors of f come out of backward, behind the gradients' addition.
+  Hook after_accumulate(std::function<void(ParameterState&)> f) const { return state().after_accumulate(std::move(f)); }
 
   /// What optimizers, pruners and tapes share. Errors: ConfigError if undefined.
   const ParameterRef& ref() const {

@@ -2,8 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 
 #include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/replay.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/row_sparse.h"
 
@@ -25,6 +27,20 @@ struct Tape::Store {
     std::uint32_t slot;
   };
 
+  struct HookEntry {
+    std::uint32_t node, slot;
+    std::shared_ptr<detail::HookFunction<Variable(const Variable&)>> hook;
+  };
+
+  RecordedOp view(std::size_t i) const noexcept {
+    const Node& node = nodes[i];
+    return {node.op,
+            {inputs.data() + node.first_input, node.inputs},
+            node.first_output,
+            node.outputs,
+            static_cast<std::uint32_t>(i)};
+  }
+
   std::vector<Node> nodes;
   std::vector<std::uint32_t> inputs;  // all nodes' input slots, one after the other
   std::uint32_t slots = 0;            // outputs so far
@@ -36,6 +52,8 @@ struct Tape::Store {
   std::vector<Leaf> leaves;
   std::vector<std::uint32_t> leaf_table;  // open addressing: parameter -> leaf + 1
   std::vector<TapeObserver*> observers;
+  std::vector<HookEntry> hooks;
+  bool running = false;                              // run() is on its way; its scratch above is taken
   std::vector<std::unique_ptr<std::byte[]>> chunks;  // the closures' arena; a chunk never moves
   std::size_t chunk = 0, used = 0;
   Store* next = nullptr;  // the thread's spare stores
@@ -51,6 +69,7 @@ struct Tape::Store {
     inputs.clear();
     gradients.clear();
     observers.clear();
+    hooks.clear();
     slots = 0;
     if (!leaves.empty()) {
       leaves.clear();
@@ -200,8 +219,9 @@ void Tape::announce(std::span<const Variable* const> inputs, std::span<const Var
     return;
   const Store::Node node = s.nodes.back();  // copies: an observer may record too
   const std::vector<std::uint32_t> slots(s.inputs.begin() + node.first_input, s.inputs.end());
+  const auto number = static_cast<std::uint32_t>(s.nodes.size() - 1);
   for (TapeObserver* observer : std::vector(s.observers))
-    observer->recorded({node.op, slots, node.first_output, node.outputs}, inputs, outputs);
+    observer->recorded({node.op, slots, node.first_output, node.outputs, number}, inputs, outputs);
 }
 
 void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
@@ -236,10 +256,14 @@ Variable Tape::leaf(const ParameterRef& parameter) {
 
 Variable::Variable(const Parameter& parameter) {
   const ParameterRef& state = parameter.ref();
-  if (Tape* tape = Tape::recording())
+  Tape* tape = Tape::recording();
+  if (tape && (!state->frozen() || tape->records_frozen())) {
     *this = tape->leaf(state);
-  else
-    value_ = state->value();
+    return;
+  }
+  value_ = state->value();
+  if (Replay* replay = Replay::current()) [[unlikely]]
+    if (!tape && !state->frozen()) replay->uses(state);
 }
 
 Saved Saved::output(const Tensor& y, std::uint32_t index) {
@@ -258,12 +282,63 @@ void detail::refuse_gradients(std::size_t given, std::size_t inputs) {
 void Saved::refuse() const { throw SavedChanged{variable_.value().writer(), variable_.shape()}; }
 
 void Tape::observe(TapeObserver& observer) { store_->observers.push_back(&observer); }
+void Tape::unobserve(TapeObserver& observer) noexcept { std::erase(store_->observers, &observer); }
 std::size_t Tape::size() const noexcept { return store_->nodes.size(); }
+
+RecordedOp Tape::node(std::size_t number) const {
+  if (number >= store_->nodes.size()) fail<IndexError>("[tape] no node ", number, " among ", store_->nodes.size());
+  return store_->view(number);
+}
+
+std::size_t Tape::node_of(std::uint32_t slot) const {
+  if (slot >= store_->slots) fail<IndexError>("[tape] no slot ", slot, " among ", store_->slots);
+  const auto behind = std::upper_bound(store_->nodes.begin(), store_->nodes.end(), slot,
+                                       [](std::uint32_t s, const Store::Node& n) { return s < n.first_output; });
+  return static_cast<std::size_t>(behind - store_->nodes.begin()) - 1;
+}
 
 ParameterRef Tape::parameter_of(std::uint32_t slot) const {
   for (const Store::Leaf& leaf : store_->leaves)
     if (leaf.slot == slot) return leaf.parameter;
   return nullptr;
+}
+
+// --- hooks ----------------------------------------------------------------------------------------------------------
+
+Hook Tape::add_hook(const Variable& v, std::function<Variable(const Variable&)> f) {
+  check_not_spent("hook");
+  if (v.tape_ != id_)
+    fail<GradError>(
+        "[hook] a value of shape ", v.shape(),
+        v.recorded() ? " is on another tape" : " is a constant: no gradient comes to it",
+        ". Hint: hook a parameter, a watched tensor or what was computed from one while this tape recorded");
+  Store& s = *store_;
+  auto hook = std::make_shared<detail::HookFunction<Variable(const Variable&)>>(std::move(f));
+  s.hooks.push_back({static_cast<std::uint32_t>(node_of(v.slot_)), v.slot_, hook});
+  return Hook(hook);
+}
+
+/// Runs these hooks, all of one node, on the gradients that have come for its outputs.
+void Tape::run_hooks(std::span<const std::uint32_t> hooks, std::uint32_t top, bool create_graph) {
+  Store& s = *store_;
+  for (std::uint32_t k : hooks) {
+    const Store::HookEntry entry = s.hooks[k];  // a copy: a hook may add others
+    if (entry.hook->removed || entry.slot > top || !s.needed[entry.slot] || !s.gradients[entry.slot].defined())
+      continue;
+    const Variable gradient = s.gradients[entry.slot];
+    Variable changed = entry.hook->function(gradient);
+    const char* op = s.nodes[entry.node].op;
+    if (!changed.defined())
+      fail<GradError>("[hook] a hook on an output of [", op,
+                      "] returned no gradient. Hint: return g as it is, or g * 0 to stop it");
+    if (!(changed.shape() == gradient.shape()))
+      fail<ShapeError>("[hook] a hook on an output of [", op, "] was given a gradient of shape ", gradient.shape(),
+                       " and returned ", changed.shape());
+    if (changed.dtype() != gradient.dtype())
+      fail<DTypeError>("[hook] a hook on an output of [", op, "] was given a gradient of ", gradient.dtype(),
+                       " and returned ", changed.dtype());
+    s.gradients[entry.slot] = create_graph ? std::move(changed) : changed.detach();
+  }
 }
 
 // --- backward -------------------------------------------------------------------------------------------------------
@@ -275,6 +350,9 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
   const char* who = targets.empty() ? "backward" : "gradient";
   Store& s = *store_;
   check_not_spent(who);
+  if (s.running)
+    fail<GradError>("[", who,
+                    "] called by a hook or a rule while a backward of the same tape runs. Hint: a Tape of its own");
   std::uint32_t top = 0;
   for (const Variable& v : from) {
     if (!v.recorded())
@@ -308,6 +386,7 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
     ~Finish() {
       innermost_ = before;
       Store& store = *tape.store_;
+      store.running = false;
       if (!done) {
         store.gradients.clear();
         store.incoming.clear();
@@ -316,8 +395,10 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
       if (keep) return;
       tape.spend();
       store.free_closures();  // of nodes that were not reached
+      store.hooks.clear();
     }
   } finish{*this, innermost_, keep};
+  s.running = true;
   innermost_.recording = options.create_graph ? this : nullptr;
 
   auto accumulate = [&](std::uint32_t slot, Variable gradient) {
@@ -334,50 +415,71 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
   for (std::size_t k = 0; k < from.size(); ++k) accumulate(from[k].slot_, seeds[k]);
 
   std::vector<Variable>& incoming = s.incoming;
-  for (std::size_t i = node_count; i-- > 0;) {
-    const Store::Node node = s.nodes[i];  // a copy: with create_graph the vector grows meanwhile
-    if (node.first_output > top || node.run == nullptr) continue;
-    incoming.clear();
-    bool any = false;
-    for (std::uint32_t o = 0; o < node.outputs; ++o) {
-      const std::uint32_t slot = node.first_output + o;
-      if (slot > top) {
-        incoming.emplace_back();
-        continue;
+  const bool observed = !s.observers.empty();
+  auto walk = [&](std::size_t end, std::size_t begin) {
+    for (std::size_t i = end; i-- > begin;) {
+      const Store::Node node = s.nodes[i];  // a copy: with create_graph the vector grows meanwhile
+      if (node.first_output > top || node.run == nullptr) continue;
+      incoming.clear();
+      bool any = false;
+      for (std::uint32_t o = 0; o < node.outputs; ++o) {
+        const std::uint32_t slot = node.first_output + o;
+        if (slot > top) {
+          incoming.emplace_back();
+          continue;
+        }
+        const bool stays = !is_target.empty() && is_target[slot];
+        incoming.push_back(stays ? s.gradients[slot] : std::exchange(s.gradients[slot], {}));
+        any = any || (incoming.back().defined() && s.needed[slot]);
       }
-      const bool stays = !is_target.empty() && is_target[slot];
-      incoming.push_back(stays ? s.gradients[slot] : std::exchange(s.gradients[slot], {}));
-      any = any || (incoming.back().defined() && s.needed[slot]);
-    }
-    if (!any) continue;
-    s.wants.assign(node.inputs, 0);
-    bool wanted = false;
-    for (std::uint32_t k = 0; k < node.inputs; ++k) {
-      const std::uint32_t in = s.inputs[node.first_input + k];
-      if (in != constant && s.needed[in]) s.wants[k] = wanted = true;
-    }
-    if (wanted) {
-      if (s.results.size() < node.inputs) s.results.resize(node.inputs);
-      const std::span<Variable> results(s.results.data(), node.inputs);
-      try {
-        node.run(node.closure, incoming, Wants(s.wants), results);
-      } catch (const SavedChanged& changed) {
-        fail<GradError>("[", node.op, "] a tensor of shape ", changed.shape,
-                        " saved for its backward was since changed in place by [", changed.writer,
-                        "]. Hint: run backward before the change, or change a clone()");
-      }
-      incoming.clear();  // gives its storage back before the sums, which may then reuse it
+      if (!any) continue;
+      s.wants.assign(node.inputs, 0);
+      bool wanted = false;
       for (std::uint32_t k = 0; k < node.inputs; ++k) {
-        Variable gradient = std::exchange(s.results[k], {});
-        if (s.wants[k] && gradient.defined()) accumulate(s.inputs[node.first_input + k], std::move(gradient));
+        const std::uint32_t in = s.inputs[node.first_input + k];
+        if (in != constant && s.needed[in]) s.wants[k] = wanted = true;
+      }
+      if (wanted) {
+        if (s.results.size() < node.inputs) s.results.resize(node.inputs);
+        const std::span<Variable> results(s.results.data(), node.inputs);
+        try {
+          node.run(node.closure, incoming, Wants(s.wants), results);
+        } catch (const SavedChanged& changed) {
+          fail<GradError>("[", node.op, "] a tensor of shape ", changed.shape,
+                          " saved for its backward was since changed in place by [", changed.writer,
+                          "]. Hint: run backward before the change, or change a clone()");
+        }
+        if (observed) [[unlikely]]
+          for (TapeObserver* observer : s.observers) observer->returned(s.view(i), incoming, results);
+        incoming.clear();  // gives its storage back before the sums, which may then reuse it
+        for (std::uint32_t k = 0; k < node.inputs; ++k) {
+          Variable gradient = std::exchange(s.results[k], {});
+          if (s.wants[k] && gradient.defined()) accumulate(s.inputs[node.first_input + k], std::move(gradient));
+        }
+      }
+      incoming.clear();
+      if (!keep) {
+        s.nodes[i].closure = nullptr;
+        node.destroy(node.closure);
       }
     }
-    incoming.clear();
-    if (!keep) {
-      s.nodes[i].closure = nullptr;
-      node.destroy(node.closure);
+  };
+
+  std::size_t at = node_count;
+  if (!s.hooks.empty()) [[unlikely]] {  // the walk stops at each node that has any
+    std::vector<std::uint32_t> order(s.hooks.size());
+    std::iota(order.begin(), order.end(), 0u);
+    std::stable_sort(order.begin(), order.end(),
+                     [&](std::uint32_t a, std::uint32_t b) { return s.hooks[a].node > s.hooks[b].node; });
+    for (std::size_t first = 0, last = 0; first < order.size(); first = last) {
+      const std::uint32_t node = s.hooks[order[first]].node;
+      while (last < order.size() && s.hooks[order[last]].node == node) ++last;
+      walk(at, std::size_t{node} + 1);
+      run_hooks({order.data() + first, last - first}, top, options.create_graph);
+      at = std::size_t{node} + 1;
     }
   }
+  walk(at, 0);
   finish.done = true;
 }
 
@@ -406,12 +508,18 @@ void Tape::backward(const Variable& loss, BackwardOptions options) {
                     " received a gradient, but no module lists it, while others in the same backward are listed. "
                     "Hint: add it to members(); if a module was copied, use the original by reference");
   }
+  std::vector<ParameterRef> hooked;
   for (const Store::Leaf& leaf : s.leaves) {
     if (leaf.slot >= s.gradients.size() || !s.gradients[leaf.slot].defined()) continue;
     Variable gradient = std::exchange(s.gradients[leaf.slot], {});
     leaf.parameter->accumulate(std::move(gradient.value_));
+    if (leaf.parameter->has_hooks()) [[unlikely]]
+      hooked.push_back(leaf.parameter);
   }
   s.gradients.clear();
+  if (hooked.empty()) return;
+  const NoTape quiet;
+  for (const ParameterRef& parameter : hooked) parameter->run_hooks();
 }
 
 std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::span<const Variable> weights,

@@ -9,6 +9,8 @@
 #pragma once
 
 #include <array>
+#include <concepts>
+#include <functional>
 #include <initializer_list>
 #include <memory>
 #include <span>
@@ -17,6 +19,7 @@
 #include <utility>
 #include <vector>
 
+#include "espalier/autograd/hook.h"
 #include "espalier/autograd/variable.h"
 
 namespace espalier {
@@ -43,15 +46,20 @@ struct RecordedOp {
   std::span<const std::uint32_t> inputs;
   std::uint32_t first_output;
   std::uint32_t outputs;
+  std::uint32_t node;  ///< its number on the tape, from 0
 };
 
 /// Called as each node is recorded: activation statistics, multiply-add counts, graph analysis, profiling hang here, so
-/// that neither modules nor ops know of them. `inputs` and `outputs` are valid during the call.
+/// that neither modules nor ops know of them. What is handed over is valid during the call.
 class TapeObserver {
  public:
   virtual ~TapeObserver() = default;
   virtual void recorded(const RecordedOp& node, std::span<const Variable* const> inputs,
                         std::span<const Variable> outputs) = 0;
+  /// Called behind each backward rule: the gradients that came for the node's outputs, and those that it returned for
+  /// its inputs; undefined where there is none. It may not record on this tape.
+  virtual void returned(const RecordedOp& /*node*/, std::span<const Variable> /*incoming*/,
+                        std::span<const Variable> /*gradients*/) {}
 };
 
 class NoTape;
@@ -92,10 +100,35 @@ class Tape {
   /// The leaf of a parameter, made at its first use.
   Variable leaf(const ParameterRef& parameter);
 
-  /// Calls `observer` for every node recorded from now on, until the tape ends; it must live as long.
+  /// Calls f(g), g = d loss / d v, in every backward and gradient() that reaches v from now on, once g is complete and
+  /// before it flows on; what f returns flows on in its place. An f that returns nothing only looks. Several run in the
+  /// order they were added. Works for any value of this tape, a Variable made of a parameter included, and under
+  /// create_graph, where f is recorded, too. Ends with the tape, with its last backward, or by remove().
+  ///
+  ///   tape.hook(h, [](const Variable& g) { return clamp(g, -1, 1); });   // clips dL/dh_t inside a recurrence
+  ///
+  /// Errors: GradError if v is not on this tape; backward: ShapeError, DTypeError for another shape or type than v's.
+  /// Cost: none where no hook is set: one check per backward.
+  template <std::invocable<const Variable&> F>
+  Hook hook(const Variable& v, F f) {
+    if constexpr (std::is_void_v<std::invoke_result_t<F&, const Variable&>>)
+      return add_hook(v, [f = std::move(f)](const Variable& g) mutable { return f(g), g; });
+    else
+      return add_hook(v, std::move(f));
+  }
+
+  /// Calls `observer` for every node recorded from now on, until the tape ends or unobserve(); it must live as long.
   void observe(TapeObserver& observer);
+  void unobserve(TapeObserver& observer) noexcept;
+  /// From now on frozen parameters have leaves like all others: for whoever reads a whole model off the tape.
+  void record_frozen() noexcept { records_frozen_ = true; }
+  bool records_frozen() const noexcept { return records_frozen_; }
   /// Nodes so far.
   std::size_t size() const noexcept;
+  /// The node of this number. Its span is valid until the next one is recorded. Errors: IndexError.
+  RecordedOp node(std::size_t number) const;
+  /// The number of the node that a slot is an output of. Errors: IndexError.
+  std::size_t node_of(std::uint32_t slot) const;
   /// The parameter whose leaf stands in this slot, or null.
   ParameterRef parameter_of(std::uint32_t slot) const;
   /// The slot of a value of this tape; Tape::constant if it has none.
@@ -124,6 +157,8 @@ class Tape {
   void announce(std::span<const Variable* const> inputs, std::span<const Variable> outputs);
   void run(std::span<const Variable> from, std::span<const Variable> seeds, BackwardOptions options,
            std::span<const std::uint32_t> targets);
+  void run_hooks(std::span<const std::uint32_t> hooks, std::uint32_t top, bool create_graph);
+  Hook add_hook(const Variable& v, std::function<Variable(const Variable&)> f);
   void spend() noexcept;
   void check_not_spent(const char* who) const;
 
@@ -133,9 +168,14 @@ class Tape {
   bool outer_recorded_;  // false if this one was made under NoTape
   std::uint64_t id_;
   bool spent_ = false;
+  bool records_frozen_ = false;
 };
 
-/// Suspends recording on this thread while in scope. training() of modules is not affected.
+/// Suspends recording on this thread while in scope, as torch.no_grad() does: what is computed meanwhile is constant.
+/// For metrics between forward and backward, and for writing to parameters by hand. training() of modules is not
+/// affected, a tape being alive as before. Guards nest, and a tape made under one records.
+///
+///   { const NoTape quiet; log(accuracy(model(x), y)); }
 class [[nodiscard]] NoTape {
  public:
   NoTape() noexcept
@@ -185,6 +225,13 @@ inline bool recording(std::span<const Variable> inputs) {
   for (const Variable& v : inputs)
     if (v.recorded()) return true;
   return false;
+}
+
+/// tape.hook(v, f) for code that has no tape at hand, as a layer: on the tape that records on this thread. Without one,
+/// or if v is a constant, no gradient will ever come: nothing is set, and the handle is empty.
+template <std::invocable<const Variable&> F>
+Hook on_gradient(const Variable& v, F f) {
+  return recording(v) ? Tape::recording()->hook(v, std::move(f)) : Hook();
 }
 
 namespace detail {

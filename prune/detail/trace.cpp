@@ -42,6 +42,7 @@ Graph trace(const Run& run, const Tensor& sample) {
   Recorder recorder(graph);
   Tape tape;
   tape.observe(recorder);
+  tape.record_frozen();  // frozen or not, it is cut and packed alike
   for (const Variable& output : run(is_floating(sample.dtype()) ? tape.watch(sample) : Variable(sample))) {
     graph.outputs.push_back(output.value());
     if (const std::uint32_t slot = tape.slot_of(output); slot != Tape::constant)
