@@ -24,8 +24,8 @@ Anomaly::Anomaly(Tape& tape, AnomalyOptions options) : tape_(tape), options_(opt
 Anomaly::~Anomaly() { tape_.unobserve(*this); }
 
 std::string Anomaly::fault(const Variable& v) const {
-  if (!v.defined() || !is_floating(v.dtype()) || v.value().packed()) return {};
-  const Tensor x = v.value().contiguous();
+  if (!v.defined() || !is_floating(v.dtype())) return {};
+  const Tensor x = v.value().packed() ? v.value().densify() : v.value().contiguous();
   const bool f32 = x.dtype() == DType::f32;
   const Index at = f32 ? first_fault(x.data<float>(), x.size(), options_.infinities)
                        : first_fault(x.data<double>(), x.size(), options_.infinities);

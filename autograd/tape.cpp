@@ -325,7 +325,8 @@ void Tape::run_hooks(std::span<const std::uint32_t> hooks, std::uint32_t top, bo
     const Store::HookEntry entry = s.hooks[k];  // a copy: a hook may add others
     if (entry.hook->removed || entry.slot > top || !s.needed[entry.slot] || !s.gradients[entry.slot].defined())
       continue;
-    const Variable gradient = s.gradients[entry.slot];
+    const Tensor& came = s.gradients[entry.slot].value();
+    const Variable gradient = came.packed() ? Variable(came.densify()) : s.gradients[entry.slot];
     Variable changed = entry.hook->function(gradient);
     const char* op = s.nodes[entry.node].op;
     if (!changed.defined())

@@ -1,10 +1,18 @@
 #include "espalier/nn/module.h"
 
+#include <cstdlib>
 #include <set>
+#include <typeinfo>
 #include <unordered_map>
 #include <utility>
 
+#if __has_include(<cxxabi.h>)
+#include <cxxabi.h>
+#endif
+
 namespace espalier::nn {
+
+thread_local constinit ModuleTrace* ModuleTrace::current_ = nullptr;
 
 Visitor& Visitor::operator()(std::string_view name, Parameter& parameter) {
   if (parameter.defined()) on_parameter(path_ + std::string(name), parameter);
@@ -73,17 +81,75 @@ Index Module::parameter_count() const {
   return n;
 }
 
-void Module::set_mode(Mode mode) {
-  class Setter final : public Visitor {
+void Module::set_frozen(bool frozen) const {
+  for (const NamedParameter& named : parameters()) named.parameter->set_frozen(frozen);
+}
+
+void Module::to(DType type) {
+  const ParameterList list = parameters();
+  for (const NamedParameter& named : list)  // all or nothing
+    if (named.parameter->value().packed()) named.parameter->convert(type);
+  for (const NamedParameter& named : list) named.parameter->convert(type);
+  for (const NamedBuffer& named : buffers())
+    if (const Tensor& value = named.buffer->value(); value.defined() && is_floating(value.dtype()))
+      named.buffer->set(value.to(type));
+}
+
+namespace {
+
+/// The module itself and all below it.
+std::vector<Module*> all_of(Module& module) {
+  class Collector final : public Visitor {
    public:
-    explicit Setter(Mode mode) : mode_(mode) {}
+    std::vector<Module*> modules;
 
    private:
-    void on_module(const std::string&, Module& module) override { module.mode_ = mode_; }
-    Mode mode_;
-  } setter(mode);
-  mode_ = mode;
-  members(setter);
+    void on_module(const std::string&, Module& m) override { modules.push_back(&m); }
+  } collector;
+  collector.modules.push_back(&module);
+  module.members(collector);
+  return std::move(collector.modules);
+}
+
+std::string demangled(const char* name) {
+#if __has_include(<cxxabi.h>)
+  int status = 0;
+  if (char* text = abi::__cxa_demangle(name, nullptr, nullptr, &status)) {
+    std::string result(text);
+    std::free(text);
+    return result;
+  }
+#endif
+  return name;
+}
+
+}  // namespace
+
+std::string Module::type_name() const {
+  const std::string full = demangled(typeid(*this).name());
+  std::string
+      bare;  // without what stands in brackets: template arguments, "(anonymous namespace)", functions' arguments
+  int depth = 0;
+  for (const char c : full) {
+    if (c == '<' || c == '(' || c == '{') ++depth;
+    if (depth == 0) bare += c;
+    if (c == '>' || c == ')' || c == '}') --depth;
+  }
+  const std::size_t colon = bare.rfind("::");
+  return colon == bare.npos ? bare : bare.substr(colon + 2);
+}
+
+void Module::set_mode(Mode mode) {
+  for (Module* module : all_of(*this)) module->mode_ = mode;
+}
+
+EvalMode::EvalMode(const Module& module) {
+  for (Module* m : all_of(const_cast<Module&>(module)))
+    before_.emplace_back(m, std::exchange(m->mode_, Module::Mode::eval));
+}
+
+EvalMode::~EvalMode() {
+  for (std::size_t i = before_.size(); i-- > 0;) before_[i].first->mode_ = before_[i].second;
 }
 
 }  // namespace espalier::nn

@@ -31,6 +31,24 @@ namespace espalier::nn {
 
 class Module;
 
+/// Told which module runs on this thread, while one is set: so summary() knows whose op a tape has recorded.
+class ModuleTrace {
+ public:
+  ModuleTrace() : outer_(std::exchange(current_, this)) {}
+  virtual ~ModuleTrace() { current_ = outer_; }
+  ModuleTrace(const ModuleTrace&) = delete;
+  ModuleTrace& operator=(const ModuleTrace&) = delete;
+  static ModuleTrace* current() noexcept { return current_; }
+
+  virtual void entered(const Module& module) = 0;
+  /// `output` is undefined if the module returns something else than a Variable, or by an error.
+  virtual void left(const Module& module, const Variable& output) noexcept = 0;
+
+ private:
+  static thread_local constinit ModuleTrace* current_;
+  ModuleTrace* outer_;
+};
+
 /// What a module lists its members to; chainable. Undefined parameters and buffers, and empty optionals, are passed
 /// over.
 class Visitor {
@@ -88,6 +106,16 @@ class Module {
   /// Number of learned values.
   Index parameter_count() const;
 
+  /// Makes every parameter constant: no gradient is computed for it, optimizers leave it alone. One layer of a model:
+  /// `model.encoder.freeze()`; one parameter: `layer.bias.freeze()`. (Masks: see prune::Pruner::freeze.)
+  void freeze() const { set_frozen(true); }
+  void unfreeze() const { set_frozen(false); }
+  /// Parameters and floating buffers in another type, f32 or f64. Identities and masks stay, gradients are dropped; an
+  /// optimizer is to be made anew. Errors: DTypeError; ConfigError for packed weights; then nothing has changed.
+  void to(DType type);
+  /// "Linear": the class, without namespaces and template arguments.
+  std::string type_name() const;
+
   /// Forces training or evaluation for this module and all below it.
   void train() { set_mode(Mode::train); }
   void eval() { set_mode(Mode::eval); }
@@ -111,6 +139,8 @@ class Module {
   template <class F>
   decltype(auto) forward(F&& body) const {
     try {
+      if (ModuleTrace* trace = ModuleTrace::current()) [[unlikely]]
+        return traced(*trace, body);
       return std::forward<F>(body)();
     } catch (Error& error) {
       locate(error);
@@ -119,12 +149,41 @@ class Module {
   }
 
  private:
+  friend class EvalMode;
   class Lister;
-  void locate(Error& error) const;
   enum class Mode : std::uint8_t { follow_tape, train, eval };
+
+  template <class F>
+  std::invoke_result_t<F&> traced(ModuleTrace& trace, F& body) const {
+    struct Leave {
+      ModuleTrace& trace;
+      const Module& module;
+      Variable output;
+      ~Leave() { trace.left(module, output); }
+    } leave{trace, *this, {}};
+    trace.entered(*this);
+    if constexpr (std::is_same_v<std::invoke_result_t<F&>, Variable>)
+      return leave.output = body();
+    else
+      return body();
+  }
+  void locate(Error& error) const;
+  void set_frozen(bool frozen) const;
   void set_mode(Mode mode);
   Mode mode_ = Mode::follow_tape;
   FullName full_name_;
+};
+
+/// Forces evaluation for a module and all below it while in scope; then each is back in its own mode. For sample passes.
+class [[nodiscard]] EvalMode final {
+ public:
+  explicit EvalMode(const Module& module);
+  ~EvalMode();
+  EvalMode(const EvalMode&) = delete;
+  EvalMode& operator=(const EvalMode&) = delete;
+
+ private:
+  std::vector<std::pair<Module*, Module::Mode>> before_;
 };
 
 }  // namespace espalier::nn

@@ -2,14 +2,14 @@
 // change a snippet here and there alike.
 #include <gtest/gtest.h>
 
-#include <algorithm>
 #include <cmath>
 #include <cstdio>
-#include <fstream>
-#include <sstream>
+#include <iostream>
 #include <string>
 #include <vector>
 
+#include "espalier/autograd/anomaly.h"
+#include "espalier/autograd/checkpoint.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/autograd/ops/reduce.h"
@@ -23,6 +23,8 @@
 #include "espalier/nn/linear.h"
 #include "espalier/nn/loss.h"
 #include "espalier/nn/sequential.h"
+#include "espalier/nn/state_dict.h"
+#include "espalier/nn/summary.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/constraint.h"
@@ -33,6 +35,7 @@
 #include "espalier/prune/units.h"
 #include "espalier/train/metrics.h"
 #include "tests/support.h"
+#include "tests/support/snippets.h"
 #include "tests/support/temp_folder.h"
 
 namespace espalier {
@@ -172,6 +175,81 @@ TEST(Guide, GradientsOfGradients) {
   EXPECT_TRUE(allclose(slope.value(), Tensor::from({3.0, 12.0, 27.0}), 1e-12));
   EXPECT_TRUE(allclose(product.value(), Tensor::from({6.0, 0.0, -18.0}), 1e-12));
   EXPECT_FALSE(theta.grad().defined());
+}
+
+TEST(Guide, Hooks) {
+  const Parameter w(Tensor::from({1.5}), "w"), start(Tensor::from({1.0}), "start");
+  Tape tape;
+  Variable h = start;
+  for (int t = 0; t < 20; ++t) {
+    h = h * w;
+    tape.hook(h, [](const Variable& g) { return clamp(g, -1, 1); });  // dL/dh_t, before it flows on
+  }
+  Hook hook = w.after_accumulate([](ParameterState& p) { std::printf("dL/dw %g\n", p.grad().item()); });
+  tape.backward(h);
+  hook.remove();
+  EXPECT_EQ(start.grad().item(), 1.5) << "1.5^20 without the clips";
+}
+
+TEST(Guide, Checkpoint) {
+  Rng rng(1);
+  const Tensor x = rng.normal({16, 8});
+  const Mlp block(rng, {8, 64, 64, 8});
+  Tape tape;
+  Variable h = x;
+  for (int depth = 0; depth < 4; ++depth) h = checkpoint(block, h);
+  const Variable noisy = checkpoint(
+      rng, [&](Rng& r, const Variable& v) { return block(v) + r.normal(v.shape()); }, h);  // the same noise both times
+  tape.backward(mean(square(noisy)));
+  EXPECT_TRUE(block.layers[0].weight.grad().defined());
+}
+
+TEST(Guide, AnomalyMode) {
+  const Parameter w(Tensor::from({4.0, 0.0}), "w");
+  std::string text;
+  try {
+    Tape tape;
+    const Anomaly anomaly(tape);
+    const Variable loss = sum(sqrt(Variable(w)));
+    tape.backward(loss);
+  } catch (const NonFiniteError& error) {
+    text = error.what();
+    std::printf("%s\n", error.what());
+  }
+  const std::string page = testing::content_of(ESPALIER_SOURCE_DIR "/docs/guide.md");
+  EXPECT_NE(page.find("// " + text.substr(0, 80)), page.npos) << text;
+}
+
+TEST(Guide, FreezeAndConvert) {
+  Rng rng(2);
+  Mlp model(rng, {2, 3, 1});
+  model.layers[0].freeze();  // constant on every tape; optimizers leave it alone
+  give_gradients(model);
+  EXPECT_FALSE(model.layers[0].weight.grad().defined());
+  EXPECT_TRUE(model.layers[1].weight.grad().defined());
+  model.unfreeze();
+  model.to(DType::f64);
+  EXPECT_EQ(model.layers[0].weight.dtype(), DType::f64);
+}
+
+TEST(Guide, Summary) {
+  Rng rng(2);
+  const Mlp model(rng, {784, 300, 100, 10});
+  const Tensor sample = Tensor::zeros({16, 784});
+  std::cout << nn::summary(model, sample);
+  const std::string page = testing::content_of(ESPALIER_SOURCE_DIR "/docs/guide.md");
+  EXPECT_NE(page.find(nn::summary(model, sample).to_string()), page.npos) << nn::summary(model, sample);
+}
+
+TEST(Guide, StateDicts) {
+  const TempFolder folder;
+  const std::string path = folder / "weights.safetensors";
+  Rng rng(2);
+  const Mlp model(rng, {2, 3, 1});
+  io::write_state(path, nn::state_dict(model));  // safetensors.torch.load_file(path) in Python
+  Mlp other(rng, {2, 3, 1});
+  nn::load_state_dict(other, io::read_state(path));  // or what safetensors.torch.save_file wrote
+  EXPECT_TRUE(same_bytes(other.layers[1].weight.value(), model.layers[1].weight.value()));
 }
 
 TEST(Guide, ModulesAreValues) {
@@ -427,40 +505,8 @@ TEST(Guide, Threads) {
   EXPECT_TRUE(same_bytes(one, two));
 }
 
-/// The lines without indentation and without empty ones, each ended by a line break.
-std::string plain_lines(const std::string& text) {
-  std::string plain;
-  std::istringstream in(text);
-  for (std::string line; std::getline(in, line);) {
-    const std::size_t begin = line.find_first_not_of(' ');
-    if (begin != std::string::npos) plain += line.substr(begin, line.find_last_not_of(' ') - begin + 1) + "\n";
-  }
-  return plain;
-}
-
-std::string content_of(const std::string& path) {
-  std::ifstream in(path, std::ios::binary);
-  std::ostringstream all;
-  all << in.rdbuf();
-  return all.str();
-}
-
 TEST(Guide, EverySnippetStandsHere) {
-  const std::string page = content_of(ESPALIER_SOURCE_DIR "/docs/guide.md");
-  const std::string here = "\n" + plain_lines(content_of(ESPALIER_SOURCE_DIR "/tests/docs/guide_test.cpp"));
-  const std::string fence = "```cpp\n";
-  int checked = 0;
-  for (std::size_t at = page.find(fence); at != std::string::npos; at = page.find(fence, at)) {
-    at += fence.size();
-    const std::size_t end = page.find("```", at);
-    ASSERT_NE(end, std::string::npos) << "a block of code does not end";
-    const std::string block = page.substr(at, end - at);
-    at = end;
-    if (std::count(block.begin(), block.end(), '\n') <= 3) continue;
-    ++checked;
-    EXPECT_NE(here.find("\n" + plain_lines(block)), std::string::npos) << "not in guide_test.cpp:\n" << block;
-  }
-  EXPECT_GE(checked, 15);
+  EXPECT_GE(testing::snippets_that_stand_in("tests/docs/guide_test.cpp", "docs/guide.md"), 20);
 }
 
 }  // namespace

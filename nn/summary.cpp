@@ -1,0 +1,247 @@
+#include "espalier/nn/summary.h"
+
+#include <algorithm>
+#include <map>
+#include <ostream>
+#include <string_view>
+#include <unordered_map>
+
+#include "espalier/core/packed.h"
+#include "espalier/core/table.h"
+
+namespace espalier::nn {
+namespace {
+
+using Shapes = std::vector<Shape>;
+using MacRule = double (*)(const Shapes& in, const Shapes& out);
+
+double size(const Shape& s) { return static_cast<double>(espalier::count(s)); }
+/// Length of an axis counted from the back: 1 is the last.
+double from_back(const Shape& s, int place) { return s.rank() < place ? 1 : static_cast<double>(s[s.rank() - place]); }
+/// Weights that one output, or one input, of a weight [units, ...] meets.
+double per_unit(const Shape& weight) { return size(weight) / std::max(1.0, from_back(weight, weight.rank())); }
+
+double of_linear(const Shapes& in, const Shapes& out) { return size(out[0]) * from_back(in[1], 1); }
+double of_matmul(const Shapes& in, const Shapes& out) { return size(out[0]) * from_back(in[0], 1); }
+double of_conv(const Shapes& in, const Shapes& out) { return size(out[0]) * per_unit(in[1]); }
+double of_conv_transpose(const Shapes& in, const Shapes&) { return size(in[0]) * per_unit(in[1]); }
+/// q [..., T, d], k [..., S, d], v [..., S, e]: T S d for the weights, T S e for their sum.
+double of_attention(const Shapes& in, const Shapes&) {
+  return size(in[0]) / std::max(1.0, from_back(in[0], 1)) * from_back(in[1], 2) *
+         (from_back(in[0], 1) + from_back(in[2], 1));
+}
+/// qkv [N, T, 3 d].
+double of_self_attention(const Shapes& in, const Shapes&) { return size(in[0]) / 3 * from_back(in[0], 2) * 2; }
+/// x [T, N, in] with the axes of time and batch in any order, states [N, hidden], weights [gates, in] and
+/// [gates, hidden]: each row of x, and each state, meets its weight once.
+double of_recurrent(const Shapes& in, const Shapes&) {
+  double weights = 0;
+  int taken = 0;
+  for (std::size_t k = in.size(); k-- > 1 && taken < 2;)  // the last two matrices; vectors behind them are biases
+    if (in[k].rank() == 2) {
+      weights += size(in[k]);
+      ++taken;
+    }
+  return size(in[0]) / std::max(1.0, from_back(in[0], 1)) * weights;
+}
+
+/// Multiply-adds of an op, from the shapes of its inputs and outputs. Those not here have none worth counting, or are
+/// made of these.
+MacRule mac_rule(std::string_view op) {
+  static const std::map<std::string_view, MacRule> rules = {
+      {"linear", of_linear},
+      {"matmul", of_matmul},
+      {"conv1d", of_conv},
+      {"conv2d", of_conv},
+      {"conv_transpose1d", of_conv_transpose},
+      {"conv_transpose2d", of_conv_transpose},
+      {"scaled_dot_product_attention", of_attention},
+      {"self_attention", of_self_attention},
+      {"rnn", of_recurrent},
+      {"lstm", of_recurrent},
+      {"gru", of_recurrent},
+  };
+  const auto at = rules.find(op);
+  return at == rules.end() ? nullptr : at->second;
+}
+
+Index live_weights(const ParameterState& p) {
+  if (p.mask().defined()) return p.mask().live();
+  const Packed* packed = p.value().packed();
+  return packed ? packed->live() : p.value().size();
+}
+
+/// The layers of a model as it lists them.
+class Outline final : public Visitor {
+ public:
+  explicit Outline(const Module& model) {
+    on_module("", const_cast<Module&>(model));
+    const_cast<Module&>(model).members(*this);
+  }
+
+  struct Layer {
+    LayerSummary row;
+    bool has_modules = false;
+    bool worked = false;  // ran ops that count, of its own
+  };
+  std::vector<Layer> layers;
+  std::unordered_map<const Module*, std::size_t> place_of;
+  std::unordered_map<const ParameterState*, std::size_t> owner_of;
+
+  /// `name` is that of this layer or of one below it.
+  bool holds(std::size_t layer, const std::string& name) const {
+    const std::string& path = layers[layer].row.name;
+    return path.empty() || name == path || name.starts_with(path + ".");
+  }
+
+ private:
+  void on_module(const std::string& name, Module& module) override {
+    for (std::size_t k = layers.size(); k-- > 0;)
+      if (holds(k, name)) {
+        layers[k].has_modules = true;
+        break;
+      }
+    place_of[&module] = layers.size();
+    Layer& layer = layers.emplace_back();
+    layer.row.name = name;
+    layer.row.type = module.type_name();
+  }
+  void on_parameter(const std::string& name, Parameter& parameter) override {
+    const ParameterState* state = parameter.ref().get();
+    std::size_t owner = layers.size() - 1;  // the deepest layer whose path leads to it
+    while (!holds(owner, name)) --owner;
+    if (!owner_of.emplace(state, owner).second) return;  // a tied one counts where it is listed first
+    LayerSummary& row = layers[owner].row;
+    row.parameters += state->value().size();
+    row.live += live_weights(*state);
+    if (state->frozen()) row.frozen += state->value().size();
+  }
+};
+
+/// Counts what the tape records, for the layer that runs.
+class Counter final : public TapeObserver, public ModuleTrace {
+ public:
+  Counter(Outline& outline, const Tape& tape) : outline_(outline), tape_(tape) {}
+
+  void recorded(const RecordedOp& node, std::span<const Variable* const> inputs,
+                std::span<const Variable> outputs) override {
+    if (node.inputs.empty()) return;  // a leaf
+    std::size_t layer = running_.empty() ? 0 : running_.back();
+    double density = 1, largest = -1;
+    for (const std::uint32_t slot : node.inputs) {
+      const ParameterRef parameter = slot == Tape::constant ? nullptr : tape_.parameter_of(slot);
+      if (!parameter) continue;
+      const auto owner = outline_.owner_of.find(parameter.get());
+      if (owner != outline_.owner_of.end() && outline_.holds(layer, outline_.layers[owner->second].row.name))
+        layer = owner->second;  // it runs its op without Module::forward
+      const auto all = static_cast<double>(parameter->value().size());
+      if (all <= largest) continue;
+      largest = all;
+      density = all > 0 ? static_cast<double>(live_weights(*parameter)) / all : 1;
+    }
+    LayerSummary& row = outline_.layers[layer].row;
+    if (running_.empty() || layer != running_.back()) {  // nobody will say what its output is
+      row.output = outputs[0].shape();
+      row.ran = true;
+    }
+    last_ = outputs[0].shape();
+    const MacRule rule = mac_rule(node.op);
+    if (!rule) return;
+    Shapes in, out;
+    for (const Variable* v : inputs) in.push_back(v->defined() ? v->shape() : Shape{});
+    for (const Variable& v : outputs) out.push_back(v.shape());
+    const double macs = rule(in, out);
+    row.macs += macs;
+    row.live_macs += macs * density;
+    outline_.layers[layer].worked = true;
+  }
+
+  void entered(const Module& module) override {
+    const auto at = outline_.place_of.find(&module);
+    running_.push_back(at == outline_.place_of.end() ? (running_.empty() ? 0 : running_.back()) : at->second);
+  }
+  void left(const Module& module, const Variable& output) noexcept override {
+    running_.pop_back();
+    const auto at = outline_.place_of.find(&module);
+    if (at == outline_.place_of.end()) return;
+    LayerSummary& row = outline_.layers[at->second].row;
+    row.output = output.defined() ? output.shape() : last_;
+    row.ran = true;
+  }
+
+ private:
+  Outline& outline_;
+  const Tape& tape_;
+  std::vector<std::size_t> running_;
+  Shape last_;
+};
+
+std::string shape_cell(const LayerSummary& row) { return row.ran ? join(row.output) : "-"; }
+std::string sparsity_cell(const LayerSummary& row) {
+  return row.parameters > 0 ? percent(1 - static_cast<double>(row.live) / static_cast<double>(row.parameters)) : "";
+}
+std::string count_cell(double n) { return grouped(static_cast<long long>(n + 0.5)); }
+
+}  // namespace
+
+namespace detail {
+
+Summary summarize(const Module& model, const std::function<Variable(Tape&)>& run) {
+  Outline outline(model);
+  Summary summary;
+  LayerSummary& total = summary.total;
+  {
+    const EvalMode eval(model);
+    Tape tape;
+    tape.record_frozen();
+    Counter counter(outline, tape);
+    tape.observe(counter);
+    const Variable output = run(tape);
+    tape.unobserve(counter);
+    total.ran = output.defined() || outline.layers[0].row.ran;
+    total.output = output.defined() ? output.shape() : outline.layers[0].row.output;
+  }
+  total.name = "total";
+  total.type = outline.layers[0].row.type;
+  for (Outline::Layer& layer : outline.layers) {
+    const LayerSummary& row = layer.row;
+    total.parameters += row.parameters;
+    total.live += row.live;
+    total.frozen += row.frozen;
+    total.macs += row.macs;
+    total.live_macs += row.live_macs;
+    if (row.parameters > 0 || layer.worked || !layer.has_modules) summary.layers.push_back(std::move(layer.row));
+  }
+  return summary;
+}
+
+}  // namespace detail
+
+std::string Summary::to_string() const {
+  const bool pruned = total.live < total.parameters;
+  std::vector<std::string> header = {"<layer", "<type", "<output", "parameters", "sparsity", "MACs"};
+  if (pruned) header.emplace_back("live MACs");
+  Table table(header);
+  auto add = [&](const LayerSummary& row, const std::string& name, const std::string& type) {
+    std::vector<std::string> cells = {name,
+                                      type,
+                                      shape_cell(row),
+                                      grouped(row.parameters) + (row.frozen > 0 ? " (frozen)" : ""),
+                                      sparsity_cell(row),
+                                      count_cell(row.macs)};
+    if (pruned) cells.push_back(count_cell(row.live_macs));
+    table.add(std::move(cells));
+  };
+  for (const LayerSummary& row : layers) add(row, row.name.empty() ? "(the model)" : row.name, row.type);
+  table.add({});
+  LayerSummary sum = total;
+  sum.frozen = 0;
+  add(sum, "total", "");
+  std::string text = table.to_string();
+  if (total.frozen > 0) text += join("frozen: ", grouped(total.frozen), " of ", grouped(total.parameters), "\n");
+  return text;
+}
+
+std::ostream& operator<<(std::ostream& out, const Summary& summary) { return out << summary.to_string(); }
+
+}  // namespace espalier::nn
