@@ -77,10 +77,12 @@ Tensor map(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, 
   return y;
 }
 
-Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a, const Tensor& b, double p, double q) {
+void zip_into(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a, const Tensor& b, Tensor& y,
+              double p, double q) {
   check_same_dtype(op, a, b);
-  const bool same = a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous();
-  Tensor y = Tensor::empty(same ? a.shape() : broadcast_shapes(op, a.shape(), b.shape()), a.dtype());
+  check_same_dtype(op, a, y);
+  const bool same =
+      a.shape() == y.shape() && b.shape() == y.shape() && a.is_contiguous() && b.is_contiguous() && y.is_contiguous();
   dispatch_floating(op, a.dtype(), [&]<class T>() {
     const auto& variants = kernel.get<T>();
     const Index grain = grain_of(kernel.cost);
@@ -96,7 +98,56 @@ Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a,
     zip_rows(variants, grain, left.data<T>(), left.strides(), right.data<T>(), right.strides(), target, y.strides(),
              y.shape(), static_cast<T>(p), static_cast<T>(q));
   });
+}
+
+Tensor zip(const char* op, const kernels::BinaryKernel& kernel, const Tensor& a, const Tensor& b, double p, double q) {
+  check_same_dtype(op, a, b);
+  const bool same = a.shape() == b.shape() && a.is_contiguous() && b.is_contiguous();
+  Tensor y = Tensor::empty(same ? a.shape() : broadcast_shapes(op, a.shape(), b.shape()), a.dtype());
+  zip_into(op, kernel, a, b, y, p, q);
   return y;
+}
+
+Tensor zip3(const char* op, const kernels::TernaryKernel& kernel, const Tensor& a, const Tensor& b, const Tensor& c,
+            double p) {
+  const Shape shape = broadcast_shapes(op, broadcast_shapes(op, a.shape(), b.shape()), c.shape());
+  Tensor y = Tensor::empty(shape, a.dtype());
+  zip3_into(op, kernel, a, b, c, y, p);
+  return y;
+}
+
+void zip3_into(const char* op, const kernels::TernaryKernel& kernel, const Tensor& a, const Tensor& b, const Tensor& c,
+               Tensor& y, double p) {
+  check_same_dtype(op, a, b);
+  check_same_dtype(op, a, c);
+  check_same_dtype(op, a, y);
+  dispatch_floating(op, a.dtype(), [&]<class T>() {
+    std::array<Tensor, 3> in;
+    for (std::size_t k = 0; const Tensor* operand : {&a, &b, &c})
+      in[k++] = with_plain_rows(*operand).broadcast_to(y.shape());
+    const Dims &s0 = in[0].strides(), &s1 = in[1].strides(), &s2 = in[2].strides();
+    const std::array<const T*, 3> first{in[0].data<T>(), in[1].data<T>(), in[2].data<T>()};
+    T* target = y.write<T>(op);
+    const RowWalk<4> walk(y.shape(), {&s0, &s1, &s2, &y.strides()});
+    const Index n = walk.row_length(), step = walk.inner_stride(3), grain = grain_of(kernel.cost);
+    const std::array<Index, 3> steps{walk.inner_stride(0), walk.inner_stride(1), walk.inner_stride(2)};
+    const bool plain = step == 1 && *std::max_element(steps.begin(), steps.end()) <= 1;
+    const auto run = kernel.get<T>();
+    const auto row = [&](const std::array<Index, 4>& at, Index begin, Index end) {
+      std::array<const T*, 3> from;
+      for (std::size_t k = 0; k < 3; ++k) from[k] = first[k] + at[k] + begin * steps[k];
+      T* to = target + at[3] + begin * step;
+      if (plain) return run(from, steps, to, end - begin, static_cast<T>(p));
+      for (Index i = begin; i < end; ++i, to += step) {
+        run(from, steps, to, 1, static_cast<T>(p));
+        for (std::size_t k = 0; k < 3; ++k) from[k] += steps[k];
+      }
+    };
+    if (walk.rows() == 1) return parallel_for(n, grain, [&](Index begin, Index end) { row({}, begin, end); });
+    parallel_for(walk.rows(), std::max<Index>(1, grain / std::max<Index>(1, n)), [&](Index begin, Index end) {
+      walk.run(begin, end, [&](const std::array<Index, 4>& at) { row(at, 0, n); });
+    });
+  });
 }
 
 void add_in_place(Tensor& into, const Tensor& x) {

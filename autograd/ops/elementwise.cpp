@@ -1,35 +1,19 @@
 #include "espalier/autograd/ops/elementwise.h"
 
+#include "espalier/autograd/ops/detail/elementwise_rules.h"
 #include "espalier/autograd/ops/reduce.h"
-#include "espalier/core/elementwise.h"
-#include "espalier/core/kernels/elementwise.h"
 
 namespace espalier {
-namespace {
 
+using detail::flat;
+using detail::from_input;
+using detail::piecewise;
+using kernels::backward;
 using kernels::binary;
+using kernels::ternary;
 using kernels::unary;
 
-/// kernel(g, v; p, q): one fused loop. Where the backward pass is recorded itself, `composed` says the same in ops.
-template <class Composed>
-Variable fused(const char* op, const kernels::BinaryKernel& kernel, const Variable& g, const Variable& v, double p,
-               double q, Composed composed) {
-  if (recording(g, v)) return composed();
-  return zip(op, kernel, g.value(), v.value(), p, q);
-}
-
-/// g times a slope that is constant almost everywhere: its derivative is the same slope on the incoming gradient.
-Variable piecewise(const char* op, const kernels::BinaryKernel& kernel, const Variable& g, const Variable& v,
-                   double p = 0, double q = 0) {
-  Tensor dx = zip(op, kernel, g.value(), v.value(), p, q);
-  if (!recording(g)) return dx;
-  return record(op, std::move(dx), {&g},
-                [=, &kernel, v = v.detach()](const Variable& gg, Wants) { return piecewise(op, kernel, gg, v, p, q); });
-}
-
-}  // namespace
-
-// --- two operands ---------------------------------------------------------------------------------------------------
+// --- several operands -------------------------------------------------------------------------------------------------
 
 Variable add(const Variable& a, const Variable& b) {
   Tensor y = zip("add", binary().add, a.value(), b.value());
@@ -46,6 +30,22 @@ Variable sub(const Variable& a, const Variable& b) {
     return gradients(wants[0] ? sum_to(g, sa) : no_gradient(), wants[1] ? sum_to(neg(g), sb) : no_gradient());
   });
 }
+
+namespace {
+
+Variable add_scaled(const char* op, const Variable& a, const Variable& b, double alpha) {
+  Tensor y = zip(op, binary().add_scaled, a.value(), b.value(), alpha);
+  if (!recording(a, b)) return y;
+  return record(op, std::move(y), {&a, &b}, [sa = a.shape(), sb = b.shape(), alpha](const Variable& g, Wants wants) {
+    return gradients(wants[0] ? sum_to(g, sa) : no_gradient(),
+                     wants[1] ? affine(sum_to(g, sb), alpha, 0) : no_gradient());
+  });
+}
+
+}  // namespace
+
+Variable add(const Variable& a, const Variable& b, double alpha) { return add_scaled("add", a, b, alpha); }
+Variable sub(const Variable& a, const Variable& b, double alpha) { return add_scaled("sub", a, b, -alpha); }
 
 Variable mul(const Variable& a, const Variable& b) {
   Tensor y = zip("mul", binary().mul, a.value(), b.value());
@@ -69,30 +69,74 @@ Variable div(const Variable& a, const Variable& b) {
 
 namespace {
 
-/// d maximum / da: 1 where a > b, a half where they are equal, else 0 (NaN where either is).
-Tensor share_of_larger(const Tensor& a, const Tensor& b) {
-  return zip_with("maximum", a, b, [](auto x, auto y) -> decltype(x) {
-    return x > y ? decltype(x)(1) : x == y ? decltype(x)(0.5) : x < y ? decltype(x)(0) : x + y;
-  });
+/// g where a is the larger (sign = 1) or the smaller one (sign = -1), half of it where both are equal.
+Variable share(const Variable& g, const Tensor& a, const Tensor& b, double sign) {
+  Tensor dx = zip3("maximum_backward", ternary().larger, g.value(), a, b, sign);
+  if (!recording(g)) return dx;
+  return record("maximum_backward", std::move(dx), {&g},
+                [a, b, sign](const Variable& gg, Wants) { return share(gg, a, b, sign); });
 }
 
 Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Variable& a, const Variable& b,
-                 bool larger) {
+                 double sign) {
   Tensor y = zip(op, kernel, a.value(), b.value());
   if (!recording(a, b)) return y;
-  return record(op, std::move(y), {&a, &b}, [a = Saved(a), b = Saved(b), larger](const Variable& g, Wants wants) {
-    const Tensor of_a = larger ? share_of_larger(a.value(), b.value()) : share_of_larger(b.value(), a.value());
-    return gradients(wants[0] ? sum_to(mul(g, of_a), a.shape()) : no_gradient(),
-                     wants[1] ? sum_to(mul(g, affine(of_a, -1, 1)), b.shape()) : no_gradient());
+  return record(op, std::move(y), {&a, &b}, [a = Saved(a), b = Saved(b), sign](const Variable& g, Wants wants) {
+    return gradients(wants[0] ? sum_to(share(g, a.value(), b.value(), sign), a.shape()) : no_gradient(),
+                     wants[1] ? sum_to(share(g, b.value(), a.value(), sign), b.shape()) : no_gradient());
   });
+}
+
+/// p a b, in one loop unless it is recorded.
+Variable product(const Variable& a, const Variable& b, double p) {
+  if (recording(a, b)) return affine(mul(a, b), p, 0);
+  return zip("mul", binary().mul_scaled, a.value(), b.value(), p);
 }
 
 }  // namespace
 
-Variable maximum(const Variable& a, const Variable& b) { return extreme("maximum", binary().maximum, a, b, true); }
-Variable minimum(const Variable& a, const Variable& b) { return extreme("minimum", binary().minimum, a, b, false); }
+Variable maximum(const Variable& a, const Variable& b) { return extreme("maximum", binary().maximum, a, b, 1); }
+Variable minimum(const Variable& a, const Variable& b) { return extreme("minimum", binary().minimum, a, b, -1); }
 
-// --- one operand ----------------------------------------------------------------------------------------------------
+Variable addcmul(const Variable& x, const Variable& a, const Variable& b, double value) {
+  Tensor y = zip3("addcmul", ternary().addcmul, x.value(), a.value(), b.value(), value);
+  if (!recording(x, a, b)) return y;
+  return record("addcmul", std::move(y), {&x, &a, &b},
+                [sx = x.shape(), a = Saved(a), b = Saved(b), value](const Variable& g, Wants wants) {
+                  return gradients(wants[0] ? sum_to(g, sx) : no_gradient(),
+                                   wants[1] ? sum_to(product(g, b.get(), value), a.shape()) : no_gradient(),
+                                   wants[2] ? sum_to(product(g, a.get(), value), b.shape()) : no_gradient());
+                });
+}
+
+Variable addcdiv(const Variable& x, const Variable& a, const Variable& b, double value) {
+  Tensor y = zip3("addcdiv", ternary().addcdiv, x.value(), a.value(), b.value(), value);
+  if (!recording(x, a, b)) return y;
+  return record("addcdiv", std::move(y), {&x, &a, &b},
+                [sx = x.shape(), a = Saved(a), b = Saved(b), value](const Variable& g, Wants wants) {
+                  const Variable da = wants[1] || wants[2] ? div(affine(g, value, 0), b.get()) : no_gradient();
+                  return gradients(
+                      wants[0] ? sum_to(g, sx) : no_gradient(), wants[1] ? sum_to(da, a.shape()) : no_gradient(),
+                      wants[2] ? sum_to(product(da, div(a.get(), b.get()), -1), b.shape()) : no_gradient());
+                });
+}
+
+Variable lerp(const Variable& a, const Variable& b, const Variable& weight) {
+  Tensor y = zip3("lerp", ternary().lerp, a.value(), b.value(), weight.value());
+  if (!recording(a, b, weight)) return y;
+  return record("lerp", std::move(y), {&a, &b, &weight},
+                [a = Saved(a), b = Saved(b), weight = Saved(weight)](const Variable& g, Wants wants) {
+                  const Variable& w = weight.get();
+                  return gradients(wants[0] ? sum_to(mul(g, affine(w, -1, 1)), a.shape()) : no_gradient(),
+                                   wants[1] ? sum_to(mul(g, w), b.shape()) : no_gradient(),
+                                   wants[2] ? sum_to(mul(g, sub(b.get(), a.get())), weight.shape()) : no_gradient());
+                });
+}
+Variable lerp(const Variable& a, const Variable& b, double weight) {
+  return lerp(a, b, Variable(Tensor::scalar(weight, a.dtype())));
+}
+
+// --- one operand ------------------------------------------------------------------------------------------------------
 
 Variable affine(const Variable& x, double factor, double shift) {
   Tensor y = map("affine", unary().affine, x.value(), factor, shift);
@@ -108,113 +152,15 @@ Variable neg(const Variable& x) {
 }
 
 Variable abs(const Variable& x) {
-  Tensor y = map("abs", unary().abs, x.value());
-  if (!recording(x)) return y;
-  return record("abs", std::move(y), {&x}, [x = Saved(x)](const Variable& g, Wants) {
-    return piecewise("abs_backward", binary().abs_backward, g, x.get());
+  return from_input("abs", unary().abs, x, [](const Variable& g, const Variable& v) {
+    return piecewise("abs_backward", backward().abs, g, v);
   });
 }
 
-Variable square(const Variable& x) {
-  Tensor y = map("square", unary().square, x.value());
+Variable sign(const Variable& x) {
+  Tensor y = map("sign", unary().sign, x.value());
   if (!recording(x)) return y;
-  return record("square", std::move(y), {&x},
-                [x = Saved(x)](const Variable& g, Wants) { return mul(g, affine(x.get(), 2, 0)); });
-}
-
-Variable sqrt(const Variable& x) {
-  Tensor y = map("sqrt", unary().sqrt, x.value());
-  if (!recording(x)) return y;
-  return record("sqrt", y, {&x},
-                [y = Saved::output(y)](const Variable& g, Wants) { return div(g, affine(y.get(), 2, 0)); });
-}
-
-Variable reciprocal(const Variable& x) {
-  Tensor y = map("reciprocal", unary().reciprocal, x.value());
-  if (!recording(x)) return y;
-  return record("reciprocal", y, {&x},
-                [y = Saved::output(y)](const Variable& g, Wants) { return neg(mul(g, square(y.get()))); });
-}
-
-Variable pow(const Variable& x, double exponent) {
-  Tensor y = map("pow", unary().pow_scalar, x.value(), exponent);
-  if (!recording(x)) return y;
-  return record("pow", std::move(y), {&x}, [x = Saved(x), exponent](const Variable& g, Wants) {
-    if (exponent == 0) return affine(g, 0, 0);
-    return mul(g, affine(pow(x.get(), exponent - 1), exponent, 0));
-  });
-}
-
-Variable exp(const Variable& x) {
-  Tensor y = map("exp", unary().exp, x.value());
-  if (!recording(x)) return y;
-  return record("exp", y, {&x}, [y = Saved::output(y)](const Variable& g, Wants) { return mul(g, y.get()); });
-}
-
-Variable log(const Variable& x) {
-  Tensor y = map("log", unary().log, x.value());
-  if (!recording(x)) return y;
-  return record("log", std::move(y), {&x}, [x = Saved(x)](const Variable& g, Wants) { return div(g, x.get()); });
-}
-
-Variable tanh(const Variable& x) {
-  Tensor y = map("tanh", unary().tanh, x.value());
-  if (!recording(x)) return y;
-  return record("tanh", y, {&x}, [y = Saved::output(y)](const Variable& g, Wants) {
-    const Variable& v = y.get();
-    return fused("tanh_backward", binary().tanh_backward, g, v, 0, 0, [&] { return mul(g, affine(square(v), -1, 1)); });
-  });
-}
-
-Variable sigmoid(const Variable& x) {
-  Tensor y = map("sigmoid", unary().sigmoid, x.value());
-  if (!recording(x)) return y;
-  return record("sigmoid", y, {&x}, [y = Saved::output(y)](const Variable& g, Wants) {
-    const Variable& v = y.get();
-    return fused("sigmoid_backward", binary().sigmoid_backward, g, v, 0, 0,
-                 [&] { return mul(g, mul(v, affine(v, -1, 1))); });
-  });
-}
-
-Variable relu(const Variable& x) {
-  Tensor y = map("relu", unary().relu, x.value());
-  if (!recording(x)) return y;
-  return record("relu", y, {&x}, [y = Saved::output(y)](const Variable& g, Wants) {
-    return piecewise("relu_backward", binary().relu_backward, g, y.get());
-  });
-}
-
-Variable leaky_relu(const Variable& x, double negative_slope) {
-  Tensor y = map("leaky_relu", unary().leaky_relu, x.value(), negative_slope);
-  if (!recording(x)) return y;
-  return record("leaky_relu", std::move(y), {&x}, [x = Saved(x), negative_slope](const Variable& g, Wants) {
-    return piecewise("leaky_relu_backward", binary().leaky_relu_backward, g, x.get(), negative_slope);
-  });
-}
-
-Variable softplus(const Variable& x, double beta, double threshold) {
-  if (!(beta > 0)) fail<ConfigError>("[softplus] beta must be above 0, got ", beta);
-  Tensor y = map("softplus", unary().softplus, x.value(), beta, threshold);
-  if (!recording(x)) return y;
-  return record("softplus", std::move(y), {&x}, [x = Saved(x), beta, threshold](const Variable& g, Wants) {
-    const Variable& v = x.get();
-    return fused("softplus_backward", binary().softplus_backward, g, v, beta, threshold, [&] {
-      // Beyond the threshold the function is x itself: a slope of exactly 1.
-      const Tensor linear_part = map_with("softplus", v.value(), [=](auto e) {
-        return static_cast<decltype(e)>(static_cast<double>(e) * beta > threshold ? 1 : 0);
-      });
-      return mul(g, linear_part + affine(linear_part, -1, 1) * sigmoid(affine(v, beta, 0)));
-    });
-  });
-}
-
-Variable clamp(const Variable& x, double low, double high) {
-  if (!(low <= high)) fail<ConfigError>("[clamp] the bounds must be in order, got ", low, " and ", high);
-  Tensor y = map("clamp", unary().clamp, x.value(), low, high);
-  if (!recording(x)) return y;
-  return record("clamp", std::move(y), {&x}, [x = Saved(x), low, high](const Variable& g, Wants) {
-    return piecewise("clamp_backward", binary().clamp_backward, g, x.get(), low, high);
-  });
+  return record("sign", std::move(y), {&x}, [](const Variable& g, Wants) { return flat(g); });
 }
 
 }  // namespace espalier

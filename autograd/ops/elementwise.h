@@ -1,37 +1,34 @@
-// Differentiable functions, element by element. Binary ones broadcast (NumPy's rule). f32, f64; both operands of one
-// type. Errors of all: ShapeError, DTypeError.
+// Differentiable arithmetic, element by element. Binary functions broadcast (NumPy's rule). f32, f64; all operands of
+// one type. Errors of all: ShapeError, DTypeError. The other elementwise families come along with this header.
 #pragma once
 
 #include "espalier/autograd/tape.h"
 
 namespace espalier {
 
-// --- two operands ---------------------------------------------------------------------------------------------------
-Variable add(const Variable& a, const Variable& b);  ///< a + b
-Variable sub(const Variable& a, const Variable& b);  ///< a - b
-Variable mul(const Variable& a, const Variable& b);  ///< a b
-Variable div(const Variable& a, const Variable& b);  ///< a / b
-Variable maximum(const Variable& a,
-                 const Variable& b);  ///< NaN if either is; equal values share the gradient in halves
+// --- several operands -------------------------------------------------------------------------------------------------
+Variable add(const Variable& a, const Variable& b);                ///< a + b
+Variable add(const Variable& a, const Variable& b, double alpha);  ///< a + alpha b, in one loop
+Variable sub(const Variable& a, const Variable& b);                ///< a - b
+Variable sub(const Variable& a, const Variable& b, double alpha);  ///< a - alpha b, in one loop
+Variable mul(const Variable& a, const Variable& b);                ///< a b
+Variable div(const Variable& a, const Variable& b);                ///< a / b
+/// NaN if either is; equal values share the gradient in halves.
+Variable maximum(const Variable& a, const Variable& b);
 Variable minimum(const Variable& a, const Variable& b);  ///< as maximum
+/// x + value a b, in one loop.
+Variable addcmul(const Variable& x, const Variable& a, const Variable& b, double value = 1);
+/// x + value a / b, in one loop.
+Variable addcdiv(const Variable& x, const Variable& a, const Variable& b, double value = 1);
+/// a + weight (b - a): from a at weight 0 to exactly b at weight 1.
+Variable lerp(const Variable& a, const Variable& b, const Variable& weight);
+Variable lerp(const Variable& a, const Variable& b, double weight);
 
-// --- one operand ----------------------------------------------------------------------------------------------------
+// --- one operand ------------------------------------------------------------------------------------------------------
 Variable affine(const Variable& x, double factor, double shift);  ///< factor x + shift
 Variable neg(const Variable& x);                                  ///< -x
 Variable abs(const Variable& x);                                  ///< |x|; slope 0 at 0
-Variable square(const Variable& x);                               ///< x^2
-Variable sqrt(const Variable& x);
-Variable reciprocal(const Variable& x);            ///< 1 / x
-Variable pow(const Variable& x, double exponent);  ///< x^exponent
-Variable exp(const Variable& x);
-Variable log(const Variable& x);
-Variable tanh(const Variable& x);
-Variable sigmoid(const Variable& x);  ///< 1 / (1 + exp(-x))
-Variable relu(const Variable& x);     ///< max(x, 0); slope 0 at 0; NaN stays
-Variable leaky_relu(const Variable& x, double negative_slope = 0.01);
-/// log(1 + exp(beta x)) / beta, and x where beta x > threshold.
-Variable softplus(const Variable& x, double beta = 1, double threshold = 20);
-Variable clamp(const Variable& x, double low, double high);  ///< gradient passes at the bounds; NaN stays
+Variable sign(const Variable& x);                                 ///< -1, 0 or 1; 0 of NaN; gradient 0
 
 inline Variable operator+(const Variable& a, const Variable& b) { return add(a, b); }
 inline Variable operator-(const Variable& a, const Variable& b) { return sub(a, b); }
@@ -45,6 +42,15 @@ inline Variable operator-(double c, const Variable& x) { return affine(x, -1, c)
 inline Variable operator*(const Variable& x, double c) { return affine(x, c, 0); }
 inline Variable operator*(double c, const Variable& x) { return affine(x, c, 0); }
 inline Variable operator/(const Variable& x, double c) { return affine(x, 1 / c, 0); }
+
+}  // namespace espalier
+
+#include "espalier/autograd/ops/activation.h"
+#include "espalier/autograd/ops/compare.h"
+#include "espalier/autograd/ops/math.h"
+
+namespace espalier {
+
 inline Variable operator/(double c, const Variable& x) { return affine(reciprocal(x), c, 0); }
 
 }  // namespace espalier

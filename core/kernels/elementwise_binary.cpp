@@ -22,67 +22,11 @@ struct MaximumOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) co
 struct MinimumOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const { return IfThenElse(Or(Lt(a, b), IsNaN(a)), a, b); } };
 struct AddScaledOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V) const { return MulAdd(p, b, a); } };
 struct BlendOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V q) const { return MulAdd(p, a, Mul(q, b)); } };
-struct TanhBackwardOp { template <class V> HWY_INLINE V operator()(V g, V y, V, V) const { return Mul(g, hn::NegMulAdd(y, y, All<V>(1))); } };
-struct SigmoidBackwardOp { template <class V> HWY_INLINE V operator()(V g, V y, V, V) const { return Mul(g, Mul(y, Sub(All<V>(1), y))); } };
-struct LeakyReluBackwardOp { template <class V> HWY_INLINE V operator()(V g, V x, V p, V) const { return IfThenElse(Gt(x, All<V>(0)), g, Mul(p, g)); } };
-struct EluBackwardOp { template <class V> HWY_INLINE V operator()(V g, V x, V p, V) const { return IfThenElse(Gt(x, All<V>(0)), g, Mul(g, Mul(p, Exp(x)))); } };
+struct MulScaledOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V) const { return Mul(Mul(p, a), b); } };
+struct DivScaledOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V) const { return Div(Mul(p, a), b); } };
+struct PreluOp { template <class V> HWY_INLINE V operator()(V x, V w, V, V) const { return IfThenElse(Gt(x, All<V>(0)), x, Mul(w, x)); } };
+struct GluOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const { return Mul(a, Sigmoid(b)); } };
 // clang-format on
-
-struct AbsBackwardOp {  // slope 0 at 0, and where x is NaN
-  template <class V>
-  HWY_INLINE V operator()(V g, V x, V, V) const {
-    return Mul(g, IfThenElseZero(Gt(hn::Abs(x), All<V>(0)), WithSignOf(All<V>(1), x)));
-  }
-};
-struct ReluBackwardOp {  // where y is NaN the gradient passes: relu is the identity there
-  template <class V>
-  HWY_INLINE V operator()(V g, V y, V, V) const {
-    return IfThenZeroElse(hn::Le(y, All<V>(0)), g);
-  }
-};
-struct ClampBackwardOp {  // at a bound the gradient passes; where x is NaN it does not
-  template <class V>
-  HWY_INLINE V operator()(V g, V x, V p, V q) const {
-    return IfThenElseZero(And(hn::Ge(x, p), hn::Le(x, q)), g);
-  }
-};
-struct SoftplusBackwardOp {
-  template <class V>
-  HWY_INLINE V operator()(V g, V x, V p, V q) const {
-    const V z = Mul(p, x);
-    return IfThenElse(Gt(z, q), g, Mul(g, Sigmoid(z)));
-  }
-};
-/// Beyond +-100 the derivatives below are 0 or 1 to the last bit; x itself must not overflow them.
-template <class V>
-HWY_INLINE V Near(V x) {
-  return Limit(x, All<V>(-100), All<V>(100));
-}
-struct GeluBackwardOp {
-  template <class V>
-  HWY_INLINE V operator()(V g, V x, V, V) const {
-    const auto normal = NormalAt(x);
-    return Mul(g, MulAdd(Near(x), normal.density, normal.distribution));
-  }
-};
-struct GeluTanhBackwardOp {
-  template <class V>
-  HWY_INLINE V operator()(V g, V x, V, V) const {
-    x = Near(x);
-    const V slope = All<V>(1.59576912160573071176), square = Mul(x, x);
-    const auto s = SigmoidAndRest(Mul(Mul(slope, x), MulAdd(square, All<V>(0.044715), All<V>(1))));
-    const V inner = Mul(slope, MulAdd(square, All<V>(3 * 0.044715), All<V>(1)));
-    return Mul(g, MulAdd(Mul(Mul(x, inner), s.value), s.rest, s.value));
-  }
-};
-struct SiluBackwardOp {
-  template <class V>
-  HWY_INLINE V operator()(V g, V x, V, V) const {
-    x = Limit(x, All<V>(-1000), All<V>(1000));
-    const auto s = SigmoidAndRest(x);
-    return Mul(g, Mul(s.value, MulAdd(x, s.rest, All<V>(1))));
-  }
-};
 
 template <class Op, class T, bool a_moves, bool b_moves>
 void Zip(const T* a, const T* b, T* y, Index n, T p, T q) {
@@ -136,17 +80,10 @@ const BinaryKernels& BinaryTable() {
       .atan2 = StdRow<StdAtan2>(),
       .add_scaled = Row<AddScaledOp>(1),
       .blend = Row<BlendOp>(1),
-      .abs_backward = Row<AbsBackwardOp>(1),
-      .relu_backward = Row<ReluBackwardOp>(1),
-      .leaky_relu_backward = Row<LeakyReluBackwardOp>(1),
-      .elu_backward = Row<EluBackwardOp>(8),
-      .clamp_backward = Row<ClampBackwardOp>(1),
-      .tanh_backward = Row<TanhBackwardOp>(1),
-      .sigmoid_backward = Row<SigmoidBackwardOp>(1),
-      .softplus_backward = Row<SoftplusBackwardOp>(8),
-      .gelu_backward = Row<GeluBackwardOp>(12),
-      .gelu_tanh_backward = Row<GeluTanhBackwardOp>(8),
-      .silu_backward = Row<SiluBackwardOp>(8),
+      .mul_scaled = Row<MulScaledOp>(1),
+      .div_scaled = Row<DivScaledOp>(2),
+      .prelu = Row<PreluOp>(1),
+      .glu = Row<GluOp>(8),
   };
   return table;
 }

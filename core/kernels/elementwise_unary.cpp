@@ -40,17 +40,26 @@ struct TanhOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { re
 struct SigmoidOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Sigmoid(x); } };
 struct ErfOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Erf(x); } };
 struct ErfcOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Erfc(x); } };
-struct GeluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Mul(x, NormalAt(x).distribution); } };
+struct SinOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Sin(x); } };
+struct CosOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Cos(x); } };
+struct GeluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Gelu(x); } };
 struct SiluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Mul(x, Sigmoid(x)); } };
 struct ReluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return IfThenElse(Lt(x, All<V>(0)), All<V>(0), x); } };
 struct LeakyReluOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return IfThenElse(Lt(x, All<V>(0)), Mul(p, x), x); } };
-struct EluOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return IfThenElse(Gt(x, All<V>(0)), x, Mul(p, Expm1(x))); } };
+struct EluOp { template <class V> HWY_INLINE V operator()(V x, V p, V q) const { return IfThenElse(Gt(x, All<V>(0)), x, Mul(p, Expm1(Mul(q, x)))); } };
+struct SoftsignOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Div(x, Add(All<V>(1), Abs(x))); } };
+struct LogsigmoidOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Neg(LogOnePlusExp(Neg(x))); } };
+struct HardsigmoidOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Div(Limit(Add(x, All<V>(3)), All<V>(0), All<V>(6)), All<V>(6)); } };
+struct HardswishOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Mul(x, Div(Limit(Add(x, All<V>(3)), All<V>(0), All<V>(6)), All<V>(6))); } };
+struct HardshrinkOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return IfThenZeroElse(Le(Abs(x), p), x); } };
+struct SoftshrinkOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return IfThenZeroElse(Le(Abs(x), p), Sub(x, CopySign(p, x))); } };
+struct TanhshrinkOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Sub(x, Tanh(x)); } };
+struct ThresholdOp { template <class V> HWY_INLINE V operator()(V x, V p, V q) const { return IfThenElse(Le(x, p), q, x); } };
 // clang-format on
 struct SignOp {
   template <class V>
   HWY_INLINE V operator()(V x, V, V) const {
-    const V one = WithSignOf(All<V>(1), x);
-    return IfThenElse(Gt(hn::Abs(x), All<V>(0)), one, x);  // 0 and NaN are their own
+    return IfThenElseZero(Gt(hn::Abs(x), All<V>(0)), WithSignOf(All<V>(1), x));
   }
 };
 struct RootOp {  // pow(x, 1/2), which is not sqrt at -0 and -infinity
@@ -64,7 +73,7 @@ struct SoftplusOp {
   template <class V>
   HWY_INLINE V operator()(V x, V p, V q) const {
     const V z = Mul(p, x);
-    return IfThenElse(Gt(z, q), x, Div(LogOnePlusExp(z), p));
+    return IfThenElse(Gt(z, q), x, Mul(LogOnePlusExp(z), Div(All<V>(1), p)));
   }
 };
 struct GeluTanhOp {  // (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel below zero
@@ -74,19 +83,20 @@ struct GeluTanhOp {  // (1 + tanh(u)) / 2 = sigmoid(2 u), which does not cancel 
     return Mul(x, Sigmoid(Mul(Mul(x, All<V>(1.59576912160573071176)), cubic)));
   }
 };
-struct SinOp {
+struct SeluOp {
   template <class V>
   HWY_INLINE V operator()(V x, V, V) const {
-    return SinFull<0>(x, [](ElementOf<V> v) { return std::sin(v); });
+    const V below = Mul(All<V>(selu_lambda * selu_alpha), Expm1(x));
+    return IfThenElse(Gt(x, All<V>(0)), Mul(All<V>(selu_lambda), x), below);
   }
 };
-struct CosOp {
+struct MishOp {  // tanh(log(1 + e)) = w / (w + 2) with w = e (e + 2)
   template <class V>
   HWY_INLINE V operator()(V x, V, V) const {
-    return SinFull<1>(x, [](ElementOf<V> v) { return std::cos(v); });
+    const V w = MishTerm(x).w;
+    return Mul(x, Div(w, Add(w, All<V>(2))));
   }
 };
-
 template <class Op, class T>
 void Map(const T* x, T* y, Index n, T p, T q) {
   const Tag<T> d;
@@ -121,10 +131,10 @@ constexpr UnaryKernel StdRow() {
 
 const UnaryKernels& UnaryTable() {
   static constexpr UnaryKernels table{
+      .sign = Row<SignOp>(1),
       .copy = Row<CopyOp>(1),
       .neg = Row<NegOp>(1),
       .abs = Row<AbsOp>(1),
-      .sign = Row<SignOp>(1),
       .square = Row<SquareOp>(1),
       .sqrt = Row<SqrtOp>(3),
       .rsqrt = Row<RsqrtOp>(4),
@@ -161,9 +171,19 @@ const UnaryKernels& UnaryTable() {
       .relu = Row<ReluOp>(1),
       .leaky_relu = Row<LeakyReluOp>(1),
       .elu = Row<EluOp>(8),
+      .selu = Row<SeluOp>(8),
       .gelu = Row<GeluOp>(12),
       .gelu_tanh = Row<GeluTanhOp>(8),
       .silu = Row<SiluOp>(8),
+      .mish = Row<MishOp>(8),
+      .softsign = Row<SoftsignOp>(2),
+      .logsigmoid = Row<LogsigmoidOp>(16),
+      .hardsigmoid = Row<HardsigmoidOp>(2),
+      .hardswish = Row<HardswishOp>(2),
+      .hardshrink = Row<HardshrinkOp>(1),
+      .softshrink = Row<SoftshrinkOp>(1),
+      .tanhshrink = Row<TanhshrinkOp>(8),
+      .threshold = Row<ThresholdOp>(1),
   };
   return table;
 }

@@ -64,6 +64,25 @@ HWY_INLINE V Limit(V x, V low, V high) {
 #endif
 }
 
+/// min(x, high), NaN stays NaN.
+template <class V>
+HWY_INLINE V AtMost(V x, V high) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  return hn::Min(high, x);
+#else
+  return IfThenElse(Gt(x, high), high, x);
+#endif
+}
+/// max(x, low), NaN stays NaN.
+template <class V>
+HWY_INLINE V AtLeast(V x, V low) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  return hn::Max(low, x);
+#else
+  return IfThenElse(Lt(x, low), low, x);
+#endif
+}
+
 /// x, with the sign of `sign` flipped into it; x >= 0.
 template <class V>
 HWY_INLINE V WithSignOf(V x, V sign) {
@@ -114,8 +133,21 @@ HWY_INLINE V JoinExp(ExpParts<V> parts) {
   return Mul(scaled, PowerOfTwo(Sub(parts.n, n1)));
 }
 
+/// exp from its parts where the result is normal: 2^n is added to the exponent.
+template <class V>
+HWY_INLINE V JoinExpNormal(ExpParts<V> parts) {
+  const hn::DFromV<V> d;
+  const hn::RebindToUnsigned<decltype(d)> du;
+  const V n = Add(parts.n, All<V>(Tables<V>::rounder));
+  const auto shift = hn::ShiftLeft<Tables<V>::mantissa_bits>(BitCast(du, n));
+  return BitCast(d, Add(BitCast(du, Add(All<V>(1.0), parts.expm1_r)), shift));
+}
+
+/// The same bits on both ways: within the normal range, nearly always, nothing needs to be limited.
 template <class V>
 HWY_INLINE V Exp(V x) {
+  if (AllTrue(hn::DFromV<V>(), Le(hn::Abs(x), All<V>(Tables<V>::exp_normal)))) [[likely]]
+    return JoinExpNormal(SplitExp(x));
   return JoinExp(SplitExp(Limit(x, All<V>(Tables<V>::exp_lowest), All<V>(Tables<V>::exp_highest))));
 }
 
@@ -128,7 +160,7 @@ HWY_INLINE V JoinExpNegative(ExpParts<V> parts) {
 template <class V>
 HWY_INLINE V ExpNegative(V x) {
   constexpr double lowest = -(static_cast<double>(Tables<V>::exponent_bias)) * 0.6931471805599453;
-  return JoinExpNegative(SplitExp(Limit(x, All<V>(lowest), All<V>(0.0))));
+  return JoinExpNegative(SplitExp(AtLeast(x, All<V>(lowest))));
 }
 
 template <class V>
@@ -142,18 +174,30 @@ HWY_INLINE V Expm1(V x) {
 
 template <class V>
 HWY_INLINE V Tanh(V x) {
-  const V a = Limit(hn::Abs(x), All<V>(0.0), All<V>(Tables<V>::tanh_highest));
+  const V a = AtMost(hn::Abs(x), All<V>(Tables<V>::tanh_highest));
   const auto parts = SplitExp(Add(a, a));
   const V scale = PowerOfTwo(parts.n);
   const V expm1 = MulAdd(scale, parts.expm1_r, Sub(scale, All<V>(1.0)));
   return WithSignOf(Div(expm1, Add(expm1, All<V>(2.0))), x);
 }
 
+/// Of -x.
+template <class V>
+HWY_INLINE ExpParts<V> SplitExpNeg(V x) {
+  const V n = RoundedProduct(x, All<V>(-1.44269504088896340736));
+  V r = hn::NegMulSub(n, All<V>(Tables<V>::exp_ln2_high), x);
+  r = hn::NegMulAdd(n, All<V>(Tables<V>::exp_ln2_low), r);
+  return {n, MulAdd(Mul(r, r), Polynomial(r, Tables<V>::exp_rest), r)};
+}
+/// The same bits on both ways, as in Exp; far below zero the result is exp(x).
 template <class V>
 HWY_INLINE V Sigmoid(V x) {
-  const V one = All<V>(1.0);
-  const V e = Exp(Neg(hn::Abs(x)));
-  return Div(IfThenElse(Lt(x, hn::Zero(hn::DFromV<V>())), e, one), Add(one, e));
+  const hn::DFromV<V> d;
+  const V one = All<V>(1.0), limit = All<V>(Tables<V>::exp_normal);
+  if (AllTrue(d, Le(hn::Abs(x), limit))) [[likely]]
+    return Div(one, Add(one, JoinExpNormal(SplitExpNeg(x))));
+  const V y = Div(one, Add(one, JoinExpNormal(SplitExpNeg(Limit(x, Neg(limit), limit)))));
+  return IfThenElse(Lt(x, Neg(limit)), Exp(x), IfThenElse(IsNaN(x), x, y));
 }
 
 /// sigmoid(x), and 1 - sigmoid(x) without cancellation.
@@ -164,7 +208,7 @@ struct SigmoidPair {
 template <class V>
 HWY_INLINE SigmoidPair<V> SigmoidAndRest(V x) {
   const V one = All<V>(1.0);
-  const V e = Exp(Neg(hn::Abs(x)));
+  const V e = ExpNegative(Neg(hn::Abs(x)));
   const V large = Div(one, Add(one, e)), small = Mul(e, large);
   const auto below = Lt(x, hn::Zero(hn::DFromV<V>()));
   return {IfThenElse(below, small, large), IfThenElse(below, large, small)};
@@ -246,11 +290,25 @@ HWY_INLINE V Log1p(V x) {
   const V y = LogSpecial(Add(All<V>(1.0), x), Log1pFinite(x));
   return IfThenElse(Lt(hn::Abs(x), All<V>(std::numeric_limits<ElementOf<V>>::epsilon() / 4)), x, y);  // and -0
 }
-/// log(1 + exp(x)).
+/// log(1 + exp(x)): with e = exp(-|x|) and s = e / (e + 2), log(1 + e) = 2 atanh(s).
 template <class V>
 HWY_INLINE V LogOnePlusExp(V x) {
   const V above = IfThenElse(Lt(x, All<V>(0.0)), All<V>(0.0), x);
-  return Add(above, Log1pFinite(Exp(Neg(hn::Abs(x)))));
+  const V e = ExpNegative(Neg(hn::Abs(x)));
+  const V s = Div(e, Add(e, All<V>(2.0)));
+  const V z = Mul(s, s), twice = Add(s, s);
+  return Add(above, MulAdd(Mul(twice, z), Polynomial(z, Tables<V>::atanh_rest), twice));
+}
+
+/// e = exp(x), limited so that its square is finite, and w = e (e + 2): tanh(log(1 + e)) = w / (w + 2).
+template <class V>
+struct MishParts {
+  V e, w;
+};
+template <class V>
+HWY_INLINE MishParts<V> MishTerm(V x) {
+  const V e = Exp(Limit(x, All<V>(Tables<V>::exp_lowest), All<V>(2 * Tables<V>::tanh_highest)));
+  return {e, Mul(e, Add(e, All<V>(2.0)))};
 }
 
 /// -c x^2, c = 1 or 1/2, x >= 0, as a sum: the rounding of the square must not grow into its exponential.
@@ -270,6 +328,12 @@ HWY_INLINE ExpParts<V> SplitExpNegSquare(V x, double c) {
   return SplitExp(high, Mul(Mul(All<V>(-c), Sub(x, head)), Add(x, head)));
 #endif
 }
+/// exp(-c x^2).
+template <class V>
+HWY_INLINE V ExpNegSquare(V x, double c) {
+  return JoinExp(SplitExpNegSquare(
+      Limit(hn::Abs(x), All<V>(0.0), All<V>(c == 1 ? Tables<V>::erfc_highest : Tables<V>::normal_highest)), c));
+}
 /// exp(z^2) erfc(z) for z >= 0, up to erfc_highest. Shepherd and Laframboise 1981.
 template <class V>
 HWY_INLINE V ScaledErfc(V z) {
@@ -285,19 +349,23 @@ HWY_INLINE V ErfcAbs(V x) {
   const V z = Limit(hn::Abs(x), All<V>(0.0), All<V>(Tables<V>::erfc_highest));
   return Mul(JoinExp(SplitExpNegSquare(z, 1.0)), ScaledErfc(z));
 }
+/// In f32, |erf(x)| = -expm1(log(erfc(|x|))), the logarithm being -|x| (1 + a polynomial): rounded once where it is small.
+template <class V>
+HWY_INLINE V ErfSingle(V x) {
+  const V a = AtMost(hn::Abs(x), All<V>(Tables<V>::erf_highest));
+  const auto parts = SplitExp(hn::NegMulSub(a, Polynomial(a, Tables<V>::log_erfc), a));
+  const V scale = PowerOfTwo(parts.n);
+  return WithSignOf(hn::NegMulAdd(scale, parts.expm1_r, Sub(All<V>(1.0), scale)), x);
+}
 template <class V>
 HWY_INLINE V Erf(V x) {
-  const V square = Mul(x, x);
-  const V small = MulAdd(x, Polynomial(square, Tables<V>::erf_rest), x);
-  V tail;
-  if constexpr (sizeof(ElementOf<V>) == sizeof(float)) {  // its absolute error matters only: no division
-    const V z = Limit(hn::Abs(x), All<V>(1.0), All<V>(Tables<V>::erf_highest));
-    tail = JoinExpNegative(SplitExp(Neg(Polynomial(z, Tables<V>::log_erfc))));
+  if constexpr (sizeof(ElementOf<V>) == sizeof(float)) {
+    return ErfSingle(x);
   } else {
-    tail = ErfcAbs(x);
+    const V small = MulAdd(x, Polynomial(Mul(x, x), Tables<V>::erf_rest), x);
+    const V large = WithSignOf(Sub(All<V>(1.0), ErfcAbs(x)), x);
+    return IfThenElse(Lt(hn::Abs(x), All<V>(1.0)), small, large);
   }
-  const V large = WithSignOf(Sub(All<V>(1.0), tail), x);
-  return IfThenElse(Lt(hn::Abs(x), All<V>(1.0)), small, large);
 }
 template <class V>
 HWY_INLINE V Erfc(V x) {
@@ -316,6 +384,20 @@ HWY_INLINE Normal<V> NormalAt(V x) {
   const V e = JoinExpNegative(SplitExpNegSquare(a, 0.5));
   const V below = Mul(Mul(All<V>(0.5), e), ScaledErfc(Mul(a, All<V>(0.70710678118654752440))));  // of -|x|
   return {Mul(e, All<V>(0.39894228040143267794)), IfThenElse(Lt(x, All<V>(0.0)), below, Sub(All<V>(1.0), below))};
+}
+
+/// x times the normal distribution at x. In f32, the logarithm of the distribution at -|x| is a polynomial: below -1 the
+/// error grows to about log(distribution) ulp, and from -gelu_highest on the result is 0.
+template <class V>
+HWY_INLINE V Gelu(V x) {
+  if constexpr (sizeof(ElementOf<V>) == sizeof(float)) {
+    const V a = hn::Abs(x);
+    const V e = JoinExpNormal(SplitExp(Neg(Polynomial(a, Tables<V>::log_normal))));
+    const V below = IfThenElseZero(Le(a, All<V>(Tables<V>::gelu_highest)), e);
+    return Mul(x, IfThenElse(Lt(x, All<V>(0.0)), below, Sub(All<V>(1.0), below)));
+  } else {
+    return Mul(x, NormalAt(x).distribution);
+  }
 }
 
 /// sin (turns = 0) or cos (turns = 1) for |x| <= circle_limit. Cody and Waite's reduction by pi/2.
@@ -354,6 +436,14 @@ HWY_INLINE V SinFull(V x, F exact) {
   for (Index k = 0; k < lanes_of<T>; ++k)
     if (!(std::abs(from[k]) <= Tables<V>::circle_limit)) to[k] = exact(from[k]);
   return hn::Load(d, to);
+}
+template <class V>
+HWY_INLINE V Sin(V x) {
+  return SinFull<0>(x, [](ElementOf<V> v) { return std::sin(v); });
+}
+template <class V>
+HWY_INLINE V Cos(V x) {
+  return SinFull<1>(x, [](ElementOf<V> v) { return std::cos(v); });
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE

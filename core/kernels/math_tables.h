@@ -6,6 +6,10 @@
 
 namespace espalier::kernels {
 
+/// Klambauer, Unterthiner, Mayr and Hochreiter 2017, equation 14.
+inline constexpr double selu_alpha = 1.6732632423543772848170429916717;
+inline constexpr double selu_lambda = 1.0507009873554804934193349852946;
+
 template <class T>
 struct MathTables;
 
@@ -17,6 +21,7 @@ struct MathTables<float> {
   static constexpr float smallest_normal = 1.17549435e-38f;
 
   static constexpr float exp_lowest = -104.0f, exp_highest = 89.0f;  // beyond them 0 and infinity
+  static constexpr float exp_normal = 87.0f;  // up to there the result is normal, for either sign
   static constexpr float expm1_lowest = -20.0f, tanh_highest = 10.0f;
   static constexpr float exp_ln2_high = 0.693359375f, exp_ln2_low = -2.12194440e-4f;  // n * high is exact
   /// (exp(r) - 1 - r) / r^2 for |r| <= ln(2)/2: 1.5e-9.
@@ -34,14 +39,22 @@ struct MathTables<float> {
   /// (cos(r) - 1 + r^2/2) / r^4, in r^2: 2e-9.
   static constexpr float cos_rest[] = {4.166666418e-02f, -1.388827921e-03f, 2.454287096e-05f};
 
-  /// erf(x)/x - 1 for |x| <= 1, in x^2: 1.2e-9.
-  static constexpr float erf_rest[] = {1.283791661e-01f, -3.761262596e-01f, 1.128359437e-01f, -2.685421146e-02f,
-                                       5.189087242e-03f, -8.016864303e-04f, 7.875874871e-05f};
+  /// (atanh(s)/s - 1) / s^2 for s <= 1/3, in s^2: 1.2e-10.
+  static constexpr float atanh_rest[] = {3.33333374476e-01f, 1.99994652513e-01f, 1.43078062799e-01f, 1.07200930060e-01f,
+                                         1.21287408465e-01f};
+
   static constexpr float erf_highest = 3.95f;  // erf is 1 beyond
-  /// -log(erfc(z)) on [1, erf_highest]: 1.4e-8.
-  static constexpr float log_erfc[] = {-3.296774521e-04f, 1.130274057e+00f,  6.317532659e-01f,
-                                       1.101519838e-01f,  -2.646397799e-02f, 4.775390960e-03f,
-                                       -6.003313465e-04f, 4.649460971e-05f,  -1.660158659e-06f};
+  /// -log(erfc(z)) / z - 1 on [0, erf_highest]: the error of erf is 4e-9 of its value.
+  static constexpr float log_erfc[] = {1.2837917161e-01f,  6.36619382004e-01f,  1.02777830082e-01f,
+                                       -1.91530621074e-02f, -1.60399713139e-04f, 1.66703139755e-03f,
+                                       -6.32839155950e-04f, 1.17641955686e-04f,  -9.25634599925e-06f};
+
+  static constexpr float gelu_highest = 7.0f;
+  /// -log of the normal distribution at -z, on [0, gelu_highest]: 7.5e-9, and beyond 2 that times half its value.
+  static constexpr float log_normal[] = {
+      6.93147173046e-01f,  7.97884892574e-01f,  3.18307569292e-01f,  3.63408677808e-02f, -4.78430668424e-03f,
+      -4.66682935358e-05f, 2.31907332256e-04f,  -7.13684300829e-05f, 1.30460149691e-05f, -1.58442069548e-06f,
+      1.25529553681e-07f,  -5.88580510949e-09f, 1.23928872729e-10f};
   static constexpr float erfc_highest = 10.5f;     // erfc is 0 beyond
   static constexpr float normal_highest = 13.26f;  // exp(-x^2/2) is 2^-bias there
   /// (1 + 2 z) exp(z^2) erfc(z) in (z - 3)/(z + 3): 3.8e-9.
@@ -58,6 +71,7 @@ struct MathTables<double> {
   static constexpr double smallest_normal = 2.2250738585072014e-308;
 
   static constexpr double exp_lowest = -746.0, exp_highest = 710.0;
+  static constexpr double exp_normal = 708.0;
   static constexpr double expm1_lowest = -40.0, tanh_highest = 20.0;
   static constexpr double exp_ln2_high = 6.93147180369123816490e-01, exp_ln2_low = 1.90821492927058770002e-10;
   /// 1.6e-18.
@@ -84,7 +98,13 @@ struct MathTables<double> {
                                         -2.75573192211891020e-07, 2.08767557175844028e-09,  -1.14704493544667732e-11,
                                         4.74519880720287603e-14};
 
-  /// 2.2e-21.
+  /// 7.4e-20.
+  static constexpr double atanh_rest[] = {
+      3.3333333333333339719e-01, 1.9999999999996348526e-01, 1.4285714286387791761e-01, 1.1111111050883383754e-01,
+      9.0909121743997612169e-02, 7.6922093813993897572e-02, 6.6687035872575673373e-02, 5.8545324506631506327e-02,
+      5.5104665381257462663e-02, 3.4019962164270488797e-02, 8.3942877847889852466e-02};
+
+  /// erf(x)/x - 1 for |x| <= 1, in x^2: 2.2e-21.
   static constexpr double erf_rest[] = {1.28379167095512586e-01,  -3.76126389031837538e-01, 1.12837916709551206e-01,
                                         -2.68661706451298402e-02, 5.22397762542329853e-03,  -8.54832702193482970e-04,
                                         1.20553329028887357e-04,  -1.49256475675193321e-05, 1.64620454414684182e-06,

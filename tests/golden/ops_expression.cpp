@@ -33,12 +33,19 @@ Outputs two_outputs(const Call& call) {
   return {y, sum(y, {0})};
 }
 
+Outputs long_chain(const Call& call) {
+  Variable x = call.named("x");
+  for (Index k = 0; k < call.args.integer("n"); ++k) x = x + 0.01 * sin(x);
+  return {x};
+}
+
 const std::map<std::string, Op>& expressions() {
   static const std::map<std::string, Op> table = {
       {"bcast-reuse", [](const Call& c) { return Outputs{(c[0] + c[1]) * c[1] + sum(c[1])}; }},
       {"detach", [](const Call& c) { return Outputs{exp(c[0]) * exp(c[0]).detach()}; }},
       {"diamond", diamond},
       {"fan-out", powers},
+      {"long-chain", long_chain},
       {"mlp", [](const Call& c) { return Outputs{linear(relu(linear(c[0], c[1], c[2])), c[3], c[4])}; }},
       {"self-matmul", [](const Call& c) { return Outputs{matmul(matmul(c[0], transpose(c[0], 0, 1)), c[0])}; }},
       {"self-mul", [](const Call& c) { return Outputs{c[0] * c[0] * c[0]}; }},

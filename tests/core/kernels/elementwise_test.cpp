@@ -1,6 +1,8 @@
 #include "espalier/core/kernels/elementwise.h"
 
+#include <bit>
 #include <cstdio>
+#include <cstdlib>
 #include <functional>
 
 #include "tests/core/kernels/kernel_test.h"
@@ -9,7 +11,6 @@ namespace espalier::kernels {
 namespace {
 
 using Reference = std::function<long double(long double x, long double p, long double q)>;
-using Reference2 = std::function<long double(long double a, long double b, long double p, long double q)>;
 
 /// A kernel, what it should compute, where it is tried, and the largest error allowed.
 struct UnaryCase {
@@ -24,8 +25,9 @@ struct UnaryCase {
 };
 
 long double sigmoid(long double x) { return x < 0 ? std::exp(x) / (1 + std::exp(x)) : 1 / (1 + std::exp(-x)); }
+long double limit(long double x, long double low, long double high) { return x < low ? low : x > high ? high : x; }
+const long double alpha = 1.6732632423543772848170429916717L, lambda = 1.0507009873554804934193349852946L;
 long double phi(long double x) { return std::erfc(-x / std::sqrt(2.0L)) / 2; }
-long double density(long double x) { return std::exp(-x * x / 2) / std::sqrt(2 * std::acos(-1.0L)); }
 const long double two_root = 2 * std::sqrt(2 / std::acos(-1.0L));
 
 std::vector<UnaryCase> unary_cases() {
@@ -38,7 +40,7 @@ std::vector<UnaryCase> unary_cases() {
       {"abs", &K::abs, [](R x, R, R) { return std::abs(x); }, -9, 9, false, 0, 0},
       {"sign", &K::sign, [](R x, R, R) { return x > 0   ? 1
                                                 : x < 0 ? -1
-                                                        : x; }, -9, 9, false, 0, 0},
+                                                        : 0; }, -9, 9, false, 0, 0},
       {"square", &K::square, [](R x, R, R) { return x * x; }, -9, 9, false, 0.5, 0.5},
       {"sqrt", &K::sqrt, [](R x, R, R) { return std::sqrt(x); }, 0, 9, false, 0.5, 0.5},
       {"rsqrt", &K::rsqrt, [](R x, R, R) { return 1 / std::sqrt(x); }, 0, 9, false, 1.5, 1.5},
@@ -84,8 +86,8 @@ std::vector<UnaryCase> unary_cases() {
       {"atanh", &K::atanh, [](R x, R, R) { return std::atanh(x); }, -1, 1, false, 2, 2},
       {"tanh", &K::tanh, [](R x, R, R) { return std::tanh(x); }, -20, 20, false, 2.5, 2.5},
       {"tanh", &K::tanh, [](R x, R, R) { return std::tanh(x); }, tiny, 10, true, 2.5, 2.5},
-      {"erf", &K::erf, [](R x, R, R) { return std::erf(x); }, -5, 5, false, 2, 2},
-      {"erf", &K::erf, [](R x, R, R) { return std::erf(x); }, tiny, 10, true, 2, 2},
+      {"erf", &K::erf, [](R x, R, R) { return std::erf(x); }, -5, 5, false, 2.4, 2},
+      {"erf", &K::erf, [](R x, R, R) { return std::erf(x); }, tiny, 10, true, 2.4, 2},
       {"erfc", &K::erfc, [](R x, R, R) { return std::erfc(x); }, -5, 9, false, 6, 6},
       {"sigmoid", &K::sigmoid, [](R x, R, R) { return sigmoid(x); }, -100, 100, false, 2.5, 2.5},
       {"sigmoid", &K::sigmoid, [](R x, R, R) { return sigmoid(x); }, tiny, 80, true, 2.5, 2.5},
@@ -95,12 +97,26 @@ std::vector<UnaryCase> unary_cases() {
        false, 3, 3, 2, 20},
       {"relu", &K::relu, [](R x, R, R) { return x < 0 ? 0 : x; }, -9, 9, false, 0, 0},
       {"leaky_relu", &K::leaky_relu, [](R x, R p, R) { return x < 0 ? p * x : x; }, -9, 9, false, 0.5, 0.5, 0.25},
-      {"elu", &K::elu, [](R x, R p, R) { return x > 0 ? x : p * std::expm1(x); }, -9, 9, false, 2.5, 2.5, 1.5},
-      {"gelu", &K::gelu, [](R x, R, R) { return x * phi(x); }, -12, 12, false, 7, 7},
-      {"gelu", &K::gelu, [](R x, R, R) { return x * phi(x); }, tiny, 5, true, 7, 7},
+      {"elu", &K::elu, [](R x, R p, R q) { return x > 0 ? x : p * std::expm1(q * x); }, -9, 9, false, 3, 3, 1.5, 0.5},
+      {"gelu", &K::gelu, [](R x, R, R) { return x * phi(x); }, -1, 12, false, 5, 8},
+      {"gelu", &K::gelu, [](R x, R, R) { return x * phi(x); }, -3, -1, false, 20, 7},
+      {"gelu", &K::gelu, [](R x, R, R) { return x * phi(x); }, -6.99, -3, false, 250, 7},  // of 1e-2 ... 1e-11
+      {"gelu", &K::gelu, [](R x, R, R) { return x * phi(x); }, tiny, 1, true, 5, 8},
       {"gelu_tanh", &K::gelu_tanh, [](R x, R, R) { return x * sigmoid(two_root * (x + 0.044715L * x * x * x)); }, -3, 9,
        false, 16, 16},
       {"silu", &K::silu, [](R x, R, R) { return x * sigmoid(x); }, -80, 80, false, 3, 3},
+      {"selu", &K::selu, [](R x, R, R) { return lambda * (x > 0 ? x : alpha * std::expm1(x)); }, -9, 9, false, 3, 3},
+      {"mish", &K::mish, [](R x, R, R) { return x * std::tanh(std::log1p(std::exp(x))); }, -80, 80, false, 4, 4},
+      {"softsign", &K::softsign, [](R x, R, R) { return x / (1 + std::abs(x)); }, -9, 9, false, 1.5, 1.5},
+      {"logsigmoid", &K::logsigmoid,
+       [](R x, R, R) { return x < 0 ? x - std::log1p(std::exp(x)) : -std::log1p(std::exp(-x)); }, -80, 30, false, 3, 3},
+      {"hardsigmoid", &K::hardsigmoid, [](R x, R, R) { return limit(x + 3, 0, 6) / 6; }, -2, 9, false, 1.5, 1.5},
+      {"hardswish", &K::hardswish, [](R x, R, R) { return x * limit(x + 3, 0, 6) / 6; }, -2, 9, false, 2, 2},
+      {"hardshrink", &K::hardshrink, [](R x, R p, R) { return std::abs(x) <= p ? 0 : x; }, -9, 9, false, 0, 0, 0.5},
+      {"softshrink", &K::softshrink, [](R x, R p, R) { return std::abs(x) <= p ? 0 : x - std::copysign(p, x); }, -9, 9,
+       false, 0.5, 0.5, 0.5},
+      {"tanhshrink", &K::tanhshrink, [](R x, R, R) { return x - std::tanh(x); }, 1, 20, false, 8, 8},
+      {"threshold", &K::threshold, [](R x, R p, R q) { return x <= p ? q : x; }, -9, 9, false, 0, 0, 0.5, -2},
   };
 }
 
@@ -164,6 +180,25 @@ void expect_special(const UnaryCase& c) {
     else
       EXPECT_LE(ulps<T>(y[i], c.exact(x[i], p, q)), 8) << c.name << "(" << x[i] << ") = " << y[i] << ", not " << exact;
   }
+}
+
+// A dense sample of every exponent, for the one function that has no peer in Highway. (All 2^31 floats: 1.84 ulp with
+// fused multiply-add.)
+TEST(UnaryKernels, ErfIsWithinItsBoundOverAllFloats) {
+  on_each_target([] {
+    constexpr std::uint32_t step = 4099, chunk = 1 << 12;
+    std::vector<float> x(chunk), y(chunk);
+    double worst = 0;
+    std::uint32_t bits = 0;
+    while (bits < 0x7f800000u) {
+      for (float& v : x) v = std::bit_cast<float>(bits = std::min(bits + step, 0x7f800000u));
+      unary().erf.f32(x.data(), y.data(), chunk, 0, 0);
+      for (std::size_t i = 0; i < x.size(); ++i)
+        worst = std::max(worst, ulps<float>(y[i], std::erf(static_cast<double>(x[i]))));
+    }
+    EXPECT_LE(worst, 2.4);
+    if (std::getenv("ESPALIER_PRINT_ULPS")) std::printf("%-8s erf f32 %.3f ulp\n", simd_target().c_str(), worst);
+  });
 }
 
 TEST(UnaryKernels, TreatSpecialValuesAsTheStandardFunctions) {
@@ -230,142 +265,6 @@ TEST(UnaryKernels, PowersOfTwoHaveExactLogarithms) {
       unary().log2.f32(&x, &y, 1, 0, 0);
       EXPECT_EQ(y, static_cast<float>(k));
     }
-  });
-}
-
-struct BinaryCase {
-  const char* name;
-  BinaryKernel BinaryKernels::*kernel;
-  Reference2 exact;
-  double ulp;
-  double p = 0, q = 0;
-  double b_low = -6, b_high = 6;
-  double absolute = 0;  // error allowed in units of epsilon, for derivatives that pass through zero
-};
-
-std::vector<BinaryCase> binary_cases() {
-  using K = BinaryKernels;
-  using R = long double;
-  return {
-      {"add", &K::add, [](R a, R b, R, R) { return a + b; }, 0.5},
-      {"sub", &K::sub, [](R a, R b, R, R) { return a - b; }, 0.5},
-      {"mul", &K::mul, [](R a, R b, R, R) { return a * b; }, 0.5},
-      {"div", &K::div, [](R a, R b, R, R) { return a / b; }, 0.51},
-      {"maximum", &K::maximum, [](R a, R b, R, R) { return a > b ? a : b; }, 0},
-      {"minimum", &K::minimum, [](R a, R b, R, R) { return a < b ? a : b; }, 0},
-      {"pow", &K::pow, [](R a, R b, R, R) { return std::pow(a, b); }, 1},
-      {"atan2", &K::atan2, [](R a, R b, R, R) { return std::atan2(a, b); }, 2},
-      {"add_scaled", &K::add_scaled, [](R a, R b, R p, R) { return a + p * b; }, 0.51, 0.75, 0, -6, 6, 8},
-      {"blend", &K::blend, [](R a, R b, R p, R q) { return p * a + q * b; }, 0.51, 0.75, 0.25, -6, 6, 8},
-      {"abs_backward", &K::abs_backward, [](R g, R x, R, R) { return x > 0 ? g : -g; }, 0},
-      {"relu_backward", &K::relu_backward, [](R g, R y, R, R) { return y > 0 ? g : 0; }, 0},
-      {"leaky_relu_backward", &K::leaky_relu_backward, [](R g, R x, R p, R) { return x > 0 ? g : p * g; }, 0.5, 0.25},
-      {"elu_backward", &K::elu_backward, [](R g, R x, R p, R) { return x > 0 ? g : g * p * std::exp(x); }, 2.5, 1.5},
-      {"clamp_backward", &K::clamp_backward, [](R g, R x, R p, R q) { return x < p || x > q ? 0 : g; }, 0, -1, 2},
-      {"tanh_backward", &K::tanh_backward, [](R g, R y, R, R) { return g * (1 - y * y); }, 1.5, 0, 0, -1, 1, 8},
-      {"sigmoid_backward", &K::sigmoid_backward, [](R g, R y, R, R) { return g * y * (1 - y); }, 2, 0, 0, 0, 1},
-      {"softplus_backward", &K::softplus_backward,
-       [](R g, R x, R p, R q) { return p * x > q ? g : g * sigmoid(p * x); }, 4, 2, 10},
-      {"gelu_backward", &K::gelu_backward, [](R g, R x, R, R) { return g * (phi(x) + x * density(x)); }, 4, 0, 0, -6, 6,
-       40},
-      {"gelu_tanh_backward", &K::gelu_tanh_backward,
-       [](R g, R x, R, R) {
-         const R s = sigmoid(two_root * (x + 0.044715L * x * x * x));
-         return g * (s + x * s * (1 - s) * two_root * (1 + 3 * 0.044715L * x * x));
-       },
-       8, 0, 0, -6, 6, 40},
-      {"silu_backward", &K::silu_backward, [](R g, R x, R, R) { return g * sigmoid(x) * (1 + x * (1 - sigmoid(x))); },
-       8, 0, 0, -6, 6, 40},
-  };
-}
-
-template <class T>
-void expect_binary(const BinaryCase& c) {
-  const T p = static_cast<T>(c.p), q = static_cast<T>(c.q);
-  const auto& f = (binary().*c.kernel).template get<T>();
-  const auto a = uniform<T>(4200, 0.1, 5, 2), b = uniform<T>(4200, c.b_low, c.b_high, 3);
-  const auto close = [&](T y, T left, T right) {
-    const long double exact = c.exact(left, right, p, q);
-    return ulps<T>(y, exact) <= c.ulp || std::abs(y - exact) <= c.absolute * std::numeric_limits<T>::epsilon();
-  };
-  for (const Index n : awkward_sizes())
-    for (Index offset = 0; offset < 4; ++offset) {
-      std::vector<T> vv(4200, T(-77)), vs = vv, sv = vv, left = a, right = b;
-      f.vv(a.data() + offset, b.data() + 1, vv.data() + 1, n, p, q);
-      f.vs(a.data() + offset, b.data() + 5, vs.data() + 1, n, p, q);
-      f.sv(a.data() + offset, b.data() + 1, sv.data() + 1, n, p, q);
-      f.vv(left.data(), b.data(), left.data(), n, p, q);
-      f.vv(a.data(), right.data(), right.data(), n, p, q);
-      for (Index k = 0; k < n; ++k) {
-        const auto i = static_cast<std::size_t>(k), shifted = static_cast<std::size_t>(k + offset);
-        ASSERT_TRUE(close(vv[i + 1], a[shifted], b[i + 1]))
-            << c.name << "(" << a[shifted] << ", " << b[i + 1] << ") = " << vv[i + 1];
-        ASSERT_TRUE(close(vs[i + 1], a[shifted], b[5])) << c.name << " vs";
-        ASSERT_TRUE(close(sv[i + 1], a[static_cast<std::size_t>(offset)], b[i + 1])) << c.name << " sv";
-        ASSERT_TRUE(same_bits(left[i], right[i])) << c.name << " in place";
-        T alone = 0;
-        f.vv(&a[shifted], &b[i + 1], &alone, 1, p, q);
-        ASSERT_TRUE(same_bits(alone, vv[i + 1]))
-            << c.name << " depends on its place: " << n << " " << offset << " " << k;
-      }
-      ASSERT_EQ(vv[static_cast<std::size_t>(n) + 1], T(-77)) << c.name << " wrote behind its end";
-      ASSERT_EQ(vs[static_cast<std::size_t>(n) + 1], T(-77));
-      ASSERT_EQ(sv[static_cast<std::size_t>(n) + 1], T(-77));
-      ASSERT_EQ(vv[0], T(-77));
-    }
-}
-
-TEST(BinaryKernels, AreWithinTheirBoundsAtAnySizeAndOffset) {
-  on_each_target([] {
-    for (const auto& c : binary_cases()) {
-      expect_binary<float>(c);
-      expect_binary<double>(c);
-    }
-  });
-}
-
-TEST(BinaryKernels, KeepNaN) {
-  on_each_target([] {
-    const auto k = binary();
-    const auto of = [](const BinaryKernel& kernel, double a, double b, double p = 0, double q = 0) {
-      const auto a32 = static_cast<float>(a), b32 = static_cast<float>(b);
-      float y32 = 0;
-      kernel.f32.vv(&a32, &b32, &y32, 1, static_cast<float>(p), static_cast<float>(q));
-      double y = 0;
-      kernel.f64.vv(&a, &b, &y, 1, p, q);
-      EXPECT_EQ(std::isnan(y), std::isnan(y32));
-      return y;
-    };
-    EXPECT_TRUE(std::isnan(of(k.maximum, nan, 1)));
-    EXPECT_TRUE(std::isnan(of(k.maximum, 1, nan)));
-    EXPECT_TRUE(std::isnan(of(k.minimum, nan, 1)));
-    EXPECT_TRUE(std::isnan(of(k.minimum, 1, nan)));
-    EXPECT_EQ(of(k.relu_backward, 2, nan), 2);  // PyTorch's choices at NaN
-    EXPECT_EQ(of(k.abs_backward, 2, nan), 0);
-    EXPECT_EQ(of(k.clamp_backward, 2, nan, -1, 1), 0);
-    EXPECT_TRUE(std::isnan(of(k.relu_backward, nan, 1)));
-    EXPECT_TRUE(std::isnan(of(k.silu_backward, 1, nan)));
-    EXPECT_TRUE(std::isnan(of(k.gelu_backward, 1, nan)));
-    EXPECT_EQ(of(k.relu_backward, nan, -1), 0);  // no gradient flows there, whatever it is
-    EXPECT_EQ(of(k.clamp_backward, 2, -1, -1, 1), 2);
-    EXPECT_EQ(of(k.clamp_backward, 2, 1, -1, 1), 2);
-    EXPECT_EQ(of(k.clamp_backward, 2, 1.5, -1, 1), 0);
-    EXPECT_EQ(of(k.maximum, infinity, -infinity), infinity);
-  });
-}
-
-TEST(BinaryKernels, DerivativesHaveTheirLimitsAtInfinity) {
-  on_each_target([] {
-    for (const auto kernel :
-         {&BinaryKernels::gelu_backward, &BinaryKernels::gelu_tanh_backward, &BinaryKernels::silu_backward})
-      for (const double x : {1e4, 1e20, infinity}) {
-        const double g = 3, below = -x;
-        double high = 0, low = 0;
-        (binary().*kernel).f64.vv(&g, &x, &high, 1, 0, 0);
-        (binary().*kernel).f64.vv(&g, &below, &low, 1, 0, 0);
-        EXPECT_EQ(high, 3);
-        EXPECT_EQ(low, 0);
-      }
   });
 }
 
