@@ -1,53 +1,208 @@
 // Activations as layers, for lists of modules. The functions themselves (relu, tanh, ...) may stand in a Sequential
-// too.
+// too. Shapes: y is like x, unless said otherwise. Formulas, sources and errors: autograd/ops/activation.h.
 #pragma once
 
-#include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/activation.h"
+#include "espalier/autograd/ops/reduce.h"
 #include "espalier/nn/module.h"
 
 namespace espalier::nn {
 
-/// max(x, 0)
-class Relu final : public Module {
+/// A layer around a function without options.
+template <Variable (*f)(const Variable&)>
+class Elementwise final : public Module {
  public:
-  Variable operator()(const Variable& x) const { return relu(x); }
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return f(x); });
+  }
   void members(Visitor&) override {}
 };
 
-/// x where x > 0, else slope x
+using Relu = Elementwise<relu>;                ///< max(x, 0)
+using Relu6 = Elementwise<relu6>;              ///< x within [0, 6]
+using Selu = Elementwise<selu>;                ///< lambda elu(x, alpha)
+using Silu = Elementwise<silu>;                ///< x sigmoid(x)
+using Mish = Elementwise<mish>;                ///< x tanh(log(1 + exp(x)))
+using Tanh = Elementwise<tanh>;                ///< tanh(x)
+using Tanhshrink = Elementwise<tanhshrink>;    ///< x - tanh(x)
+using Sigmoid = Elementwise<sigmoid>;          ///< 1 / (1 + exp(-x))
+using LogSigmoid = Elementwise<logsigmoid>;    ///< log(sigmoid(x))
+using Softsign = Elementwise<softsign>;        ///< x / (1 + |x|)
+using Hardsigmoid = Elementwise<hardsigmoid>;  ///< relu6(x + 3) / 6
+using Hardswish = Elementwise<hardswish>;      ///< x relu6(x + 3) / 6
+
+/// x where x > 0, else negative_slope x
 class LeakyRelu final : public Module {
  public:
   explicit LeakyRelu(double negative_slope = 0.01) : slope_(negative_slope) {}
-  Variable operator()(const Variable& x) const { return leaky_relu(x, slope_); }
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return leaky_relu(x, slope_); });
+  }
   void members(Visitor&) override {}
 
  private:
   double slope_;
 };
 
-/// tanh(x)
-class Tanh final : public Module {
- public:
-  Variable operator()(const Variable& x) const { return tanh(x); }
-  void members(Visitor&) override {}
+struct PReluOptions {
+  double init = 0.25;
+  DType dtype = DType::f32;
 };
 
-/// 1 / (1 + exp(-x))
-class Sigmoid final : public Module {
+/// x where x > 0, else weight x, the slopes learned. weight [1], or [channels] along axis 1. He et al. 2015.
+class PRelu final : public Module {
  public:
-  Variable operator()(const Variable& x) const { return sigmoid(x); }
+  explicit PRelu(Index channels = 1, PReluOptions options = {})
+      : weight(Parameter(Tensor::full({channels}, options.init, options.dtype))) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return prelu(x, weight); });
+  }
+  void members(Visitor& v) override { v("weight", weight); }
+
+  Parameter weight;
+};
+
+/// x where x > 0, else alpha (exp(x) - 1)
+class Elu final : public Module {
+ public:
+  explicit Elu(double alpha = 1) : alpha_(alpha) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return elu(x, alpha_); });
+  }
   void members(Visitor&) override {}
+
+ private:
+  double alpha_;
+};
+
+/// x where x > 0, else alpha (exp(x / alpha) - 1)
+class Celu final : public Module {
+ public:
+  explicit Celu(double alpha = 1) : alpha_(alpha) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return celu(x, alpha_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  double alpha_;
+};
+
+/// x Phi(x), or its approximation by tanh
+class Gelu final : public Module {
+ public:
+  explicit Gelu(GeluForm form = GeluForm::exact) : form_(form) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return gelu(x, form_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  GeluForm form_;
 };
 
 /// log(1 + exp(beta x)) / beta
 class Softplus final : public Module {
  public:
   explicit Softplus(double beta = 1, double threshold = 20) : beta_(beta), threshold_(threshold) {}
-  Variable operator()(const Variable& x) const { return softplus(x, beta_, threshold_); }
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return softplus(x, beta_, threshold_); });
+  }
   void members(Visitor&) override {}
 
  private:
   double beta_, threshold_;
+};
+
+/// x within [low, high]
+class Hardtanh final : public Module {
+ public:
+  explicit Hardtanh(double low = -1, double high = 1) : low_(low), high_(high) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return hardtanh(x, low_, high_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  double low_, high_;
+};
+
+/// 0 where |x| <= lambda, else x
+class Hardshrink final : public Module {
+ public:
+  explicit Hardshrink(double lambda = 0.5) : lambda_(lambda) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return hardshrink(x, lambda_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  double lambda_;
+};
+
+/// 0 where |x| <= lambda, else x brought nearer to 0 by lambda
+class Softshrink final : public Module {
+ public:
+  explicit Softshrink(double lambda = 0.5) : lambda_(lambda) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return softshrink(x, lambda_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  double lambda_;
+};
+
+/// x where x > bound, else value
+class Threshold final : public Module {
+ public:
+  Threshold(double bound, double value) : bound_(bound), value_(value) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return threshold(x, bound_, value_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  double bound_, value_;
+};
+
+/// a sigmoid(b), a and b the halves of x along `axis`, which y has half as long as x
+class Glu final : public Module {
+ public:
+  explicit Glu(int axis = -1) : axis_(axis) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return glu(x, axis_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  int axis_;
+};
+
+/// exp(x) / sum(exp(x)) along `axis`
+class Softmax final : public Module {
+ public:
+  explicit Softmax(int axis = -1) : axis_(axis) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return softmax(x, axis_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  int axis_;
+};
+
+/// log(softmax(x)) along `axis`
+class LogSoftmax final : public Module {
+ public:
+  explicit LogSoftmax(int axis = -1) : axis_(axis) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return log_softmax(x, axis_); });
+  }
+  void members(Visitor&) override {}
+
+ private:
+  int axis_;
 };
 
 }  // namespace espalier::nn
