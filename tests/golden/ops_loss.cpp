@@ -5,42 +5,78 @@
 namespace espalier::golden {
 namespace {
 
-nn::LossOptions loss_options(const Args& args) {
-  const std::string reduction = args.text("reduction");
-  if (reduction == "mean") return {.reduction = nn::Reduction::mean};
-  if (reduction == "sum") return {.reduction = nn::Reduction::sum};
-  if (reduction == "none") return {.reduction = nn::Reduction::none};
-  throw Unsupported{"reduction " + reduction};
+nn::Reduction reduction(const Call& call) {
+  const std::string name = call.args.text("reduction");
+  if (name == "mean") return nn::Reduction::mean;
+  if (name == "sum") return nn::Reduction::sum;
+  if (name == "none") return nn::Reduction::none;
+  if (name == "batchmean") return nn::Reduction::batch_mean;
+  throw Unsupported{"reduction " + name};
 }
+
+double number(const Call& call, const char* name) { return call.args.number(name); }
+Tensor weight(const Call& call) { return call.named("weight").value(); }
 
 /// f(input, target, options)
 Run loss(Variable (*f)(const Variable&, const Variable&, nn::LossOptions)) {
-  return of_call([f](const Call& call) {
-    call.at_most(2);
-    return f(call[0], call[1], loss_options(call.args));
-  });
-}
-
-Variable cross_entropy(const Call& call) {
-  call.at_most(2);
-  call.args.expect("label_smoothing", 0);
-  const Tensor& labels = call[1].value();
-  if (labels.dtype() != DType::i64) throw Unsupported{"class probabilities as targets"};
-  if (call[0].rank() != 2) throw Unsupported{"logits with more axes than [N, C]"};
-  const Index ignored = call.args.integer("ignore_index");
-  for (Index label : labels.to_vector<std::int64_t>())
-    if (label == ignored) throw Unsupported{"ignored labels"};
-  return nn::cross_entropy(call[0], labels, loss_options(call.args));
+  return of_call([f](const Call& c) { return f(c[0], c[1], {.reduction = reduction(c)}); });
 }
 
 }  // namespace
 
 std::vector<Row> loss_rows() {
+  using namespace nn;
+  using C = const Call&;
   return {
-      {"mse_loss", loss(nn::mse_loss)},
-      {"binary_cross_entropy", loss(nn::binary_cross_entropy)},
-      {"bce_with_logits", loss(nn::binary_cross_entropy_with_logits)},
-      {"cross_entropy", of_call(cross_entropy)},
+      {"l1_loss", loss(l1_loss)},
+      {"mse_loss", loss(mse_loss)},
+      {"huber_loss",
+       of_call([](C c) { return huber_loss(c[0], c[1], {.delta = number(c, "delta"), .reduction = reduction(c)}); })},
+      {"smooth_l1_loss",
+       of_call([](C c) { return smooth_l1_loss(c[0], c[1], {.beta = number(c, "beta"), .reduction = reduction(c)}); })},
+      {"binary_cross_entropy",
+       of_call([](C c) { return binary_cross_entropy(c[0], c[1], {.weight = weight(c), .reduction = reduction(c)}); })},
+      {"bce_with_logits", of_call([](C c) {
+         return binary_cross_entropy_with_logits(
+             c[0], c[1], {.weight = weight(c), .pos_weight = c.named("pos_weight").value(), .reduction = reduction(c)});
+       })},
+      {"cross_entropy", of_call([](C c) {
+         return cross_entropy(c[0], c[1],
+                              {.weight = weight(c),
+                               .ignore_index = c.args.integer("ignore_index"),
+                               .reduction = reduction(c),
+                               .label_smoothing = number(c, "label_smoothing")});
+       })},
+      {"nll_loss", of_call([](C c) {
+         return nll_loss(
+             c[0], c[1].value(),
+             {.weight = weight(c), .ignore_index = c.args.integer("ignore_index"), .reduction = reduction(c)});
+       })},
+      {"kl_div", of_call([](C c) {
+         return kl_div(c[0], c[1], {.log_target = c.args.flag("log_target"), .reduction = reduction(c)});
+       })},
+      {"poisson_nll_loss", of_call([](C c) {
+         return poisson_nll_loss(c[0], c[1],
+                                 {.log_input = c.args.flag("log_input"),
+                                  .full = c.args.flag("full"),
+                                  .eps = number(c, "eps"),
+                                  .reduction = reduction(c)});
+       })},
+      {"gaussian_nll_loss", of_call([](C c) {
+         return gaussian_nll_loss(c[0], c[1], c[2],
+                                  {.full = c.args.flag("full"), .eps = number(c, "eps"), .reduction = reduction(c)});
+       })},
+      {"hinge_embedding_loss", of_call([](C c) {
+         return hinge_embedding_loss(c[0], c[1], {.margin = number(c, "margin"), .reduction = reduction(c)});
+       })},
+      {"margin_ranking_loss", of_call([](C c) {
+         return margin_ranking_loss(c[0], c[1], c[2], {.margin = number(c, "margin"), .reduction = reduction(c)});
+       })},
+      {"triplet_margin_loss", of_call([](C c) {
+         return triplet_margin_loss(
+             c[0], c[1], c[2],
+             {.margin = number(c, "margin"), .p = number(c, "p"), .eps = number(c, "eps"), .reduction = reduction(c)});
+       })},
   };
 }
 
