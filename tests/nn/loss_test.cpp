@@ -1,0 +1,159 @@
+// Losses against their formulas where the golden cases do not reach; gradients by differences.
+#include "espalier/nn/loss.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <functional>
+#include <limits>
+
+#include "espalier/autograd/gradcheck.h"
+#include "espalier/core/rng.h"
+#include "tests/support.h"
+
+namespace espalier::nn {
+namespace {
+
+using testing::same_bytes;
+using testing::throws;
+
+Tensor doubles(std::vector<double> values, const Shape& shape) { return Tensor::from(values, shape); }
+Tensor random(const Shape& shape, std::uint64_t seed, double low = -2, double high = 2) {
+  return Rng(seed).uniform(shape, low, high, DType::f64);
+}
+Tensor signs() { return doubles({1, -1, -1, 1, 1, -1}, {6}); }
+Tensor labels() { return Tensor::from<Index>({0, 3, 1}); }
+
+struct Loss {
+  const char* name;
+  std::function<Variable(std::span<const Variable>)> call;
+  std::vector<Tensor> inputs;
+};
+
+TEST(Losses, GradientsOfAllAgreeWithDifferencesTwice) {
+  constexpr Reduction mean = Reduction::mean;
+  const Tensor x = random({6}, 1), t = random({6}, 2), p = random({6}, 3, 0.1, 0.9);
+  const Tensor a = random({3, 4}, 4), b = random({3, 4}, 5), c = random({3, 4}, 6), soft = random({3, 4}, 7, 0.1, 0.9);
+  using V = std::span<const Variable>;
+  const std::vector<Loss> losses = {
+      {"cross_entropy",
+       [](V v) { return cross_entropy(v[0], labels(), {.ignore_index = 1, .label_smoothing = 0.2}); },
+       {a}},
+      {"cross_entropy of probabilities",
+       [](V v) { return cross_entropy(v[0], v[1], {.label_smoothing = 0.1}); },
+       {a, soft}},
+      {"cross_entropy of [N, C, d]",
+       [](V v) {
+         return cross_entropy(v[0], Tensor::from<Index>({1, 0, 0, 1, 1, 0}, {2, 3}));
+       },
+       {random({2, 2, 3}, 8)}},
+      {"nll_loss", [](V v) { return nll_loss(v[0], labels()); }, {a}},
+      {"multi_margin_loss", [](V v) { return multi_margin_loss(v[0], labels()); }, {a}},
+      {"multi_margin_loss, p = 2",
+       [](V v) {
+         return multi_margin_loss(v[0], labels(), {.p = 2, .weight = doubles({1, 2, 3, 4}, {4})});
+       },
+       {a}},
+      {"huber_loss", [](V v) { return huber_loss(v[0], v[1], {.delta = 0.7}); }, {x, t}},
+      {"smooth_l1_loss", [](V v) { return smooth_l1_loss(v[0], v[1], {.beta = 0.7}); }, {x, t}},
+      {"poisson_nll_loss", [](V v) { return poisson_nll_loss(v[0], v[1]); }, {x, p}},
+      {"poisson_nll_loss of rates", [](V v) { return poisson_nll_loss(v[0], v[1], {.log_input = false}); }, {p, x}},
+      {"gaussian_nll_loss", [](V v) { return gaussian_nll_loss(v[0], v[1], v[2], {.full = true}); }, {x, t, p}},
+      {"binary_cross_entropy", [](V v) { return binary_cross_entropy(v[0], v[1]); }, {p, random({6}, 9, 0.1, 0.9)}},
+      {"with logits and weights",
+       [](V v) {
+         return binary_cross_entropy_with_logits(
+             v[0], v[1], {.weight = Tensor::full({}, 0.5, DType::f64), .pos_weight = Tensor::full({6}, 3, DType::f64)});
+       },
+       {x, p}},
+      {"multilabel_soft_margin_loss", [](V v) { return multilabel_soft_margin_loss(v[0], v[1]); }, {a, soft}},
+      {"kl_div", [](V v) { return kl_div(v[0], v[1], {.reduction = Reduction::batch_mean}); }, {a, soft}},
+      {"kl_div of logarithms", [](V v) { return kl_div(v[0], v[1], {.log_target = true}); }, {a, b}},
+      {"margin_ranking_loss", [](V v) { return margin_ranking_loss(v[0], v[1], signs(), {.margin = 0.3}); }, {x, t}},
+      {"hinge_embedding_loss", [](V v) { return hinge_embedding_loss(v[0], signs()); }, {x}},
+      {"cosine_embedding_loss",
+       [](V v) {
+         return cosine_embedding_loss(v[0], v[1], doubles({1, -1, 1}, {3}), {.margin = -0.9});
+       },
+       {a, b}},
+      {"soft_margin_loss", [](V v) { return soft_margin_loss(v[0], signs()); }, {x}},
+      {"triplet_margin_loss", [](V v) { return triplet_margin_loss(v[0], v[1], v[2], {.margin = 5}); }, {a, b, c}},
+      {"triplet_margin_loss, p = 3, swapped",
+       [](V v) { return triplet_margin_loss(v[0], v[1], v[2], {.margin = 5, .p = 3, .swap = true}); },
+       {a, b, c}},
+      {"triplet_margin_loss, p = 1",
+       [](V v) { return triplet_margin_loss(v[0], v[1], v[2], {.margin = 5, .p = 1}); },
+       {a, b, c}},
+      {"l1_loss", [](V v) { return l1_loss(v[0], v[1], {.reduction = mean}); }, {x, t}},
+  };
+  for (const Loss& loss : losses) {
+    const GradcheckResult once = gradcheck(loss.call, loss.inputs, {.atol = 1e-7, .rtol = 1e-6});
+    EXPECT_TRUE(once) << loss.name << ": " << once.message;
+    const GradcheckResult twice = gradgradcheck(loss.call, loss.inputs, {.atol = 1e-6, .rtol = 1e-5});
+    EXPECT_TRUE(twice) << loss.name << ": " << twice.message;
+    const std::vector<Variable> plain(loss.inputs.begin(), loss.inputs.end());
+    EXPECT_EQ(loss.call(plain).shape(), Shape{}) << loss.name;
+  }
+}
+
+TEST(Losses, ValuesOfThoseWithoutGoldenCases) {
+  const Tensor x = doubles({0.5, -1, 2}, {3}), t = doubles({1, -1, -1}, {3});
+  double expected = 0;
+  for (double z : {0.5, 1., -2.}) expected += std::log1p(std::exp(-z)) / 3;
+  EXPECT_NEAR(soft_margin_loss(x, t).item(), expected, 1e-15);
+  EXPECT_NEAR(multi_margin_loss(doubles({0.1, 0.2, 0.4, 0.8}, {1, 4}), Tensor::from<Index>({3})).item(),
+              (0.3 + 0.4 + 0.6) / 4, 1e-15);  // the example of PyTorch's page
+  const Tensor a = doubles({1, 0, 3, 4}, {2, 2}), b = doubles({1, 1, 3, 4}, {2, 2});
+  const Tensor cosine =
+      cosine_embedding_loss(a, b, doubles({1, -1}, {2}), {.margin = 0.25, .reduction = Reduction::none}).value();
+  EXPECT_NEAR(cosine.at({0}), 1 - 1 / std::sqrt(2.), 1e-11);
+  EXPECT_NEAR(cosine.at({1}), 0.75, 1e-11);
+  EXPECT_NEAR(multilabel_soft_margin_loss(x.reshape({1, 3}), doubles({1, 0, 1}, {1, 3})).item(),
+              (std::log1p(std::exp(-0.5)) + std::log1p(std::exp(-1.)) + std::log1p(std::exp(-2.))) / 3, 1e-15);
+  EXPECT_NEAR(poisson_nll_loss(doubles({2}, {1}), doubles({5}, {1}), {.log_input = false, .full = true}).item(),
+              2 - 5 * std::log(2 + 1e-8) + 5 * std::log(5.) - 5 + std::log(2 * M_PI * 5) / 2, 1e-14);
+}
+
+TEST(Losses, KlDivOfCertaintyIsFinite) {
+  for (DType type : {DType::f32, DType::f64}) {
+    Tape tape;
+    const Variable x = tape.watch(doubles({-1, -2}, {2}).to(type));
+    const Variable loss = kl_div(x, doubles({1, 0}, {2}).to(type), {.reduction = Reduction::sum});
+    EXPECT_EQ(loss.item(), 1);
+    EXPECT_EQ(tape.gradient(loss, {x})[0].value().at({1}), 0);
+  }
+}
+
+TEST(CrossEntropy, IgnoredRowsMayHoldAnything) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  Tape tape;
+  const Variable x = tape.watch(doubles({1, 2, nan, nan}, {2, 2}));
+  const Variable loss = cross_entropy(x, Tensor::from<Index>({0, -100}));
+  EXPECT_NEAR(loss.item(), std::log1p(std::exp(1.)), 1e-15);
+  EXPECT_EQ(tape.gradient(loss, {x})[0].value().at({1, 0}), 0);
+}
+
+TEST(CrossEntropy, ClassesMayStandOnTheSecondAxis) {
+  const Tensor x = random({2, 5, 3, 4}, 11), rows = x.permute({0, 2, 3, 1}).reshape({24, 5});
+  std::vector<Index> list;
+  for (Index i = 0; i < 24; ++i) list.push_back(i % 5);
+  const Tensor y = Tensor::from(list, {2, 3, 4});
+  EXPECT_TRUE(same_bytes(cross_entropy(x, y).value(), cross_entropy(rows, y.reshape({24})).value()));
+  EXPECT_EQ(cross_entropy(x, y, {.reduction = Reduction::none}).shape(), (Shape{2, 3, 4}));
+}
+
+TEST(CrossEntropy, EmptyBatches) {
+  const Tensor none = Tensor::zeros({0, 3}), labels_of_none = Tensor::zeros({0}, DType::i64);
+  EXPECT_TRUE(std::isnan(cross_entropy(none, labels_of_none).item()));
+  EXPECT_EQ(cross_entropy(none, labels_of_none, {.reduction = Reduction::sum}).item(), 0);
+  EXPECT_EQ(cross_entropy(none, none, {.reduction = Reduction::none}).shape(), (Shape{0}));
+}
+
+TEST(Losses, LargeFloatsStayFinite) {
+  const Tensor x = Tensor::from({1e4f, -1e4f}), t = Tensor::from({0.f, 1.f});
+  EXPECT_EQ(binary_cross_entropy_with_logits(x, t).item(), 1e4);
+  EXPECT_EQ(soft_margin_loss(x, Tensor::from({-1.f, 1.f})).item(), 1e4);
+}
+
+}  // namespace
+}  // namespace espalier::nn
