@@ -62,7 +62,7 @@ HWY_INLINE void SumRuns(Runs runs, double (&totals)[static_cast<std::size_t>(ter
     if (i < runs.length) term(Part{runs.length - i}, first + i, sum[1]);
   }
   for (std::size_t t = 0; t < n; ++t)
-    totals[t] += SumLanes<T>(Add(Add(sum[0][t], sum[1][t]), Add(sum[2][t], sum[3][t])));
+    totals[t] += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, Add(Add(sum[0][t], sum[1][t]), Add(sum[2][t], sum[3][t])))));
 }
 
 /// The same in f64, element by element: for what overflows in T.

@@ -1,0 +1,85 @@
+// Multi-head attention, with a cache for generation.
+#pragma once
+
+#include "espalier/autograd/ops/attention.h"
+#include "espalier/nn/linear.h"
+#include "espalier/nn/module.h"
+
+namespace espalier::nn {
+
+/// Keys and values of the positions seen so far, so that generating the next one costs one row of attention. A value:
+/// copy it to branch, assign {} to begin anew. Not differentiable.
+class KvCache final {
+ public:
+  /// Adds keys and values [N, H, T, d] behind those it holds. Errors: ShapeError if N, H or d change. Cost: a copy of
+  /// T rows; what is held is copied only when the room is doubled.
+  void append(const Tensor& keys, const Tensor& values);
+  Index length() const noexcept { return length_; }
+  Tensor keys() const { return k_.narrow(2, 0, length_); }    ///< [N, H, length, d], a view
+  Tensor values() const { return v_.narrow(2, 0, length_); }  ///< [N, H, length, d], a view
+  /// A copy has room of its own.
+  KvCache() = default;
+  KvCache(const KvCache& other);
+  KvCache(KvCache&&) noexcept = default;
+  KvCache& operator=(KvCache other) noexcept;
+  ~KvCache() = default;
+
+ private:
+  Tensor k_, v_;
+  Index length_ = 0;
+};
+
+/// What a call sees. In all of them true, or -infinity, hides: PyTorch's meaning in this module, the opposite of
+/// scaled_dot_product_attention's.
+struct AttentionCall {
+  /// [L, S] or what broadcasts to [N, H, L, S]: bool, true where a query must not see a key; or added to the scores.
+  Variable attn_mask = {};
+  Tensor key_padding_mask = {};  ///< bool [N, S], true at keys that nobody sees
+  bool causal = false;           ///< query i sees keys j <= i
+};
+
+/// The layer below without its last projection, as a function: of in_proj_weight [3 H d, E] and in_proj_bias [3 H d] or
+/// undefined. Output [N, L, H d]; `weights` [N, L, S], averaged over the heads, only where asked for. Errors: ShapeError,
+/// DTypeError.
+AttentionResult multi_head_attention(const Variable& query, const Variable& key, const Variable& value,
+                                     const Variable& in_proj_weight, const Variable& in_proj_bias, Index heads,
+                                     const AttentionCall& call = {}, bool with_weights = false);
+
+struct MultiheadAttentionOptions {
+  bool bias = true;
+  DType dtype = DType::f32;
+};
+
+/// out_proj(concat_h softmax(q_h k_h^T / sqrt(d)) v_h), [q k v] = x in_proj_weight^T + in_proj_bias. Batch first: query
+/// [N, L, E], key and value [N, S, E] -> [N, L, E]. in_proj_weight [3 E, E] (the rows of q, k, v; Glorot uniform),
+/// in_proj_bias 0, out_proj a Linear with bias 0. Heads are rows / width of a head, read off the weight: a layer whose
+/// heads were pruned is simply one with fewer. Vaswani et al. 2017, section 3.2.2. Errors: ShapeError, DTypeError;
+/// ConfigError if the heads do not divide E.
+class MultiheadAttention final : public Module {
+ public:
+  MultiheadAttention(Rng& rng, Index width, Index heads, MultiheadAttentionOptions options = {});
+
+  /// Self-attention: query, key and value are x.
+  Variable operator()(const Variable& x, const AttentionCall& call = {}) const;
+  Variable operator()(const Variable& query, const Variable& key, const Variable& value,
+                      const AttentionCall& call = {}) const;
+  /// Output, and weights averaged over the heads [N, L, S].
+  AttentionResult with_weights(const Variable& query, const Variable& key, const Variable& value,
+                               const AttentionCall& call = {}) const;
+  /// Causal self-attention of new positions x [N, T, E] to themselves and to all in the cache, which they join: piece
+  /// by piece the same as all at once. Errors: GradError where a tape records.
+  Variable operator()(const Variable& x, KvCache& cache) const;
+
+  Index heads() const { return in_proj_weight.shape()[0] / (3 * head_width_); }
+  void members(Visitor& v) override {
+    v("in_proj_weight", in_proj_weight)("in_proj_bias", in_proj_bias)("out_proj", out_proj);
+  }
+
+  Parameter in_proj_weight, in_proj_bias;
+  Linear out_proj;
+
+ private:
+  Index head_width_;
+};
+
+}  // namespace espalier::nn

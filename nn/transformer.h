@@ -1,0 +1,89 @@
+// Transformer encoder and decoder, layers and stacks. Batch first: [N, T, E]. Names as in PyTorch.
+#pragma once
+
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "espalier/autograd/ops/elementwise.h"
+#include "espalier/nn/attention.h"
+#include "espalier/nn/norm.h"
+
+namespace espalier::nn {
+
+struct TransformerOptions {
+  Index feedforward = 2048;                                    ///< width of the hidden layer
+  std::function<Variable(const Variable&)> activation = relu;  ///< between linear1 and linear2
+  bool norm_first = false;                                     ///< norm before each part instead of behind the sum
+  bool bias = true;
+  double eps = 1e-5;
+  DType dtype = DType::f32;
+};
+
+/// x = norm1(x + self_attn(x)); y = norm2(x + linear2(activation(linear1(x)))). With norm_first
+/// x = x + self_attn(norm1(x)); y = x + linear2(activation(linear1(norm2(x)))). Vaswani et al. 2017, section 3.1;
+/// Xiong et al. 2020 for the other order. Errors: as MultiheadAttention.
+class TransformerEncoderLayer final : public Module {
+ public:
+  TransformerEncoderLayer(Rng& rng, Index width, Index heads, TransformerOptions options = {});
+  Variable operator()(const Variable& x, const AttentionCall& call = {}) const;
+  void members(Visitor& v) override {
+    v("self_attn", self_attn)("linear1", linear1)("linear2", linear2)("norm1", norm1)("norm2", norm2);
+  }
+
+  MultiheadAttention self_attn;
+  Linear linear1, linear2;
+  LayerNorm norm1, norm2;
+
+ private:
+  std::function<Variable(const Variable&)> activation_;
+  bool norm_first_;
+};
+
+/// The same with attention to `memory` [N, S, E] between the two: norm2(x + multihead_attn(x, memory, memory)).
+class TransformerDecoderLayer final : public Module {
+ public:
+  TransformerDecoderLayer(Rng& rng, Index width, Index heads, TransformerOptions options = {});
+  /// `call` is of the self-attention (causal in a language model), `memory_call` of the other.
+  Variable operator()(const Variable& x, const Variable& memory, const AttentionCall& call = {},
+                      const AttentionCall& memory_call = {}) const;
+  void members(Visitor& v) override {
+    v("self_attn", self_attn)("multihead_attn", multihead_attn)("linear1", linear1)("linear2", linear2);
+    v("norm1", norm1)("norm2", norm2)("norm3", norm3);
+  }
+
+  MultiheadAttention self_attn, multihead_attn;
+  Linear linear1, linear2;
+  LayerNorm norm1, norm2, norm3;
+
+ private:
+  std::function<Variable(const Variable&)> activation_;
+  bool norm_first_;
+};
+
+/// `depth` encoder layers, and a norm behind them if `final_norm` (as norm_first wants).
+class TransformerEncoder final : public Module {
+ public:
+  TransformerEncoder(Rng& rng, Index depth, Index width, Index heads, const TransformerOptions& options = {},
+                     bool final_norm = false);
+  Variable operator()(const Variable& x, const AttentionCall& call = {}) const;
+  void members(Visitor& v) override { v("layers", layers)("norm", norm); }
+
+  std::vector<TransformerEncoderLayer> layers;
+  std::optional<LayerNorm> norm;
+};
+
+/// The same of decoder layers.
+class TransformerDecoder final : public Module {
+ public:
+  TransformerDecoder(Rng& rng, Index depth, Index width, Index heads, const TransformerOptions& options = {},
+                     bool final_norm = false);
+  Variable operator()(const Variable& x, const Variable& memory, const AttentionCall& call = {},
+                      const AttentionCall& memory_call = {}) const;
+  void members(Visitor& v) override { v("layers", layers)("norm", norm); }
+
+  std::vector<TransformerDecoderLayer> layers;
+  std::optional<LayerNorm> norm;
+};
+
+}  // namespace espalier::nn
