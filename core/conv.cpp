@@ -1,5 +1,7 @@
 #include "espalier/core/conv.h"
 
+#include <utility>
+
 #include "espalier/core/detail/conv_layout.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/transpose.h"
@@ -21,17 +23,20 @@ struct WeightStrides {
   Index group, out, in;
 };
 
-/// One tap of the kernel, and how far from the pixel's own place it reads.
+/// One tap of the kernel, how far from the pixel's own place it reads, and in which row of the layout for row 0.
 struct Tap {
-  Index index, offset;
+  Index index, offset, row;
 };
 
 /// A set of output pixels that read the same taps: all of them, or every s-th of the gradient of a strided convolution.
 struct PassSize {
-  Index first_tap, taps;
-  Index base;   ///< offset of the first pixel
-  Pair result;  ///< rows and columns
-  Index to;     ///< where its plane begins in a channel's scratch
+  Index first_tap;
+  Index down, across;  ///< taps, in row-major order
+  Index row_step;      ///< rows of the layout between neighbouring output rows
+  Pair result;         ///< rows and columns
+  Index to;            ///< where its plane begins in a channel's scratch
+
+  Index taps() const noexcept { return down * across; }
 };
 
 /// Sums over taps and channels for a batch of images: what conv2d and conv2d_data have in common.
@@ -49,16 +54,16 @@ class Correlation final {
         passes_(passes),
         pass_count_(pass_count),
         tap_count_(tap_count),
+        valid_(valid_share(taps)),
+        rows_first_(valid_ < 0.9),
         across_(out, kernels_.lanes, kernels_.most_vectors),
         by_pixel_(prefers_pixels()),
         blocks_(by_pixel_ ? across_.count : (out + kernels::conv_rows - 1) / kernels::conv_rows),
         offsets_(in * tap_count),
-        places_(count_places()),
-        strips_(by_pixel_ ? 0 : places_),
-        pixels_(by_pixel_ ? places_ * batch() : 0),
+        places_(count_places() * batch()),
         weights_(groups * in * tap_count * packed_width()) {
     fill_offsets(taps);
-    fill_places();
+    fill_places(taps);
     pack(taps, weight, strides);
   }
 
@@ -118,15 +123,42 @@ class Correlation final {
     Index images;
   };
 
-  /// Strips of short rows are mostly empty; then lanes are better spent on channels.
+  /// The share of (output row, tap) pairs that do not read padding alone.
+  double valid_share(const Scratch<Tap>& taps) const {
+    Index valid = 0, all = 0;
+    for (Index p = 0; p < pass_count_; ++p) {
+      const PassSize& pass = passes_[p];
+      for (Index i = 0; i < pass.result[0]; ++i) {
+        const auto [first, last] = valid_taps(pass, taps, i);
+        valid += last - first;
+        all += pass.down;
+      }
+    }
+    return all > 0 ? static_cast<double>(valid) / static_cast<double>(all) : 1;
+  }
+  /// The rows of taps [first, last) that meet the image in output row i.
+  std::pair<Index, Index> valid_taps(const PassSize& pass, const Scratch<Tap>& taps, Index i) const {
+    auto meets = [&](Index a) {
+      const Index row = taps[pass.first_tap + a * pass.across].row + i * pass.row_step - layout_.before[0];
+      return row >= 0 && row < layout_.size[0];
+    };
+    Index first = 0, last = pass.across > 0 ? pass.down : 0;
+    while (first < last && !meets(first)) ++first;
+    while (first < last && !meets(last - 1)) --last;
+    return {first, last};
+  }
+
+  /// Lanes are pixels of a row, or channels: whichever are filled better. Channels cost a transposition at the end.
   bool prefers_pixels() const {
-    if (2 * out_ < kernels_.lanes) return false;
     Index pixels = 0, lanes = 0;
     for (Index p = 0; p < pass_count_; ++p) {
       pixels += passes_[p].result[0] * passes_[p].result[1];
       lanes += strip_count(passes_[p]) * kernels_.lanes;
     }
-    return 4 * pixels < 3 * lanes;
+    auto ratio = [](Index a, Index b) { return static_cast<double>(a) / static_cast<double>(std::max<Index>(1, b)); };
+    const Index rows = kernels::conv_rows, k = in_ * tap_count_ / pass_count_;
+    const double of_strips = ratio(pixels, lanes) * ratio(out_, (out_ + rows - 1) / rows * rows);
+    return of_strips < ratio(out_, across_.vectors * kernels_.lanes) * ratio(k, k + 24);
   }
   bool flat(const PassSize& pass) const { return pass.result[1] == layout_.pitch(); }
   Index strip_count(const PassSize& pass) const {
@@ -149,29 +181,43 @@ class Correlation final {
 
   void fill_offsets(const Scratch<Tap>& taps) {
     Index* to = offsets_.data();
-    for (Index p = 0; p < pass_count_; ++p)
-      for (Index c = 0; c < in_; ++c)
-        for (Index t = 0; t < passes_[p].taps; ++t) *to++ = c * layout_.plane() + taps[passes_[p].first_tap + t].offset;
-  }
-
-  void fill_places() {
-    const Index lanes = kernels_.lanes,
-                room = layout_.direct ? layout_.channels * layout_.plane() : layout_.elements(lanes);
-    Index place = 0;
     for (Index p = 0; p < pass_count_; ++p) {
       const PassSize& pass = passes_[p];
-      if (by_pixel_) {
-        for (Index b = 0; b < batch(); ++b)
-          for (Index i = 0; i < pass.result[0]; ++i)
-            for (Index j = 0; j < pass.result[1]; ++j)
-              pixels_[place++] = b * room + pass.base + i * layout_.pitch() + j;
-        continue;
+      each_sum(pass, [&](Index c, Index first, Index count) {
+        for (Index t = first; t < first + count; ++t) *to++ = c * layout_.plane() + taps[pass.first_tap + t].offset;
+      });
+    }
+  }
+  /// The order of a sum: f(channel, first tap, taps). Where many rows meet padding, by rows of the kernel, so that what
+  /// meets nothing is the beginning or the end; else by channels, as weights lie in memory.
+  template <class F>
+  void each_sum(const PassSize& pass, F&& f) const {
+    const Index parts = rows_first_ ? pass.down : 1, count = pass.taps() / std::max<Index>(1, parts);
+    for (Index part = 0; part < parts; ++part)
+      for (Index c = 0; c < in_; ++c) f(c, part * count, count);
+  }
+
+  void fill_places(const Scratch<Tap>& taps) {
+    const Index lanes = kernels_.lanes, all = batch();
+    const Index room = layout_.direct ? layout_.channels * layout_.plane() : layout_.elements(lanes);
+    kernels::Strip* to = places_.data();
+    for (Index p = 0; p < pass_count_; ++p) {
+      const PassSize& pass = passes_[p];
+      const bool run = !by_pixel_ && flat(pass);
+      const Index rows = run ? 1 : pass.result[0], step = by_pixel_ ? 1 : lanes;
+      const Index columns = run ? pass.result[0] * pass.result[1] : pass.result[1];
+      for (Index b = 0; b < all; ++b) {
+        for (Index i = 0; i < rows; ++i) {
+          Index first = 0, last = in_ * pass.taps();
+          if (rows_first_ && !run) {
+            const auto valid = valid_taps(pass, taps, i);
+            first = valid.first * in_ * pass.across;
+            last = valid.second * in_ * pass.across;
+          }
+          for (Index j = 0; j < columns; j += step)
+            *to++ = {b * room + i * layout_.pitch() + j, i * columns + j, std::min(step, columns - j), first, last};
+        }
       }
-      const Index rows = flat(pass) ? 1 : pass.result[0];
-      const Index columns = rows > 0 ? pass.result[0] * pass.result[1] / rows : 0;
-      for (Index i = 0; i < rows; ++i)
-        for (Index j = 0; j < columns; j += lanes)
-          strips_[place++] = {pass.base + i * layout_.pitch() + j, i * columns + j, std::min(lanes, columns - j)};
     }
   }
 
@@ -187,7 +233,7 @@ class Correlation final {
   }
   /// Where the packed weights of a pass begin for this group and block: [group][block][k][width].
   Index packed_at(const PassSize& pass, Index group, Index block) const {
-    const Index k = in_ * pass.taps;
+    const Index k = in_ * pass.taps();
     const Index before = by_pixel_ ? across_.first_vector(block) * kernels_.lanes : block * kernels::conv_rows;
     return groups_ * in_ * pass.first_tap * packed_width() + (group * packed_width() + before) * k;
   }
@@ -195,28 +241,32 @@ class Correlation final {
   void pack(const Scratch<Tap>& taps, const T* weight, WeightStrides s) {
     for (Index p = 0; p < pass_count_; ++p) {
       const PassSize& pass = passes_[p];
+      const Tap* tap = taps.data() + pass.first_tap;
       bool in_order = true;
-      for (Index t = 0; t < pass.taps; ++t) in_order &= taps[pass.first_tap + t].index == t;
-      const Index total = groups_ * blocks_, work = std::max<Index>(1, in_ * pass.taps * packed_width() / blocks_);
+      for (Index t = 0; t < pass.taps(); ++t) in_order &= tap[t].index == t;
+      const bool in_one = in_order && s.in == pass.taps() && !rows_first_;
+      const Index total = groups_ * blocks_, work = std::max<Index>(1, in_ * pass.taps() * packed_width() / blocks_);
       parallel_for(total, std::max<Index>(1, (Index{1} << 15) / work), [&](Index begin, Index end) {
         for (Index q = begin; q < end; ++q) {
           const Block block = block_of(q % blocks_);
           T* to = weights_.data() + packed_at(pass, q / blocks_, q % blocks_);
           const T* from = weight + q / blocks_ * s.group + block.first * s.out;
-          if (block.count < block.width) std::fill_n(to, in_ * pass.taps * block.width, T(0));
-          if (in_order && s.in == pass.taps) {
-            kernels::transpose(from, block.count, in_ * pass.taps, s.out, to, block.width);
+          if (block.count < block.width) std::fill_n(to, in_ * pass.taps() * block.width, T(0));
+          if (in_one) {
+            kernels::transpose(from, block.count, in_ * pass.taps(), s.out, to, block.width);
             continue;
           }
-          for (Index c = 0; c < in_; ++c, from += s.in, to += pass.taps * block.width) {
-            if (in_order && pass.taps > 3) {
-              kernels::transpose(from, block.count, pass.taps, s.out, to, block.width);
-              continue;
+          each_sum(pass, [&](Index c, Index first, Index count) {
+            const T* of_channel = from + c * s.in;
+            if (in_order && count > 3) {
+              kernels::transpose(of_channel + first, block.count, count, s.out, to, block.width);
+            } else {
+              for (Index t = 0; t < count; ++t)
+                for (Index r = 0; r < block.count; ++r)
+                  to[t * block.width + r] = of_channel[r * s.out + tap[first + t].index];
             }
-            for (Index t = 0; t < pass.taps; ++t)
-              for (Index r = 0; r < block.count; ++r)
-                to[t * block.width + r] = from[r * s.out + taps[pass.first_tap + t].index];
-          }
+            to += count * block.width;
+          });
         }
       });
     }
@@ -249,16 +299,17 @@ class Correlation final {
 
   Index strip_blocks(const PassSize& pass, const T* x, const Index* offsets, Index group, Index first, Index channels,
                      const T* bias, const Target& target, Index strip, T* y) const {
-    const Index k = in_ * pass.taps, count = strip_count(pass);
+    const Index k = in_ * pass.taps(), count = strip_count(pass);
     const Index parts = std::max<Index>(1, (k + longest_sum - 1) / longest_sum);
     for (Index part = 0; part < parts; ++part) {
       const Index from = k * part / parts, to = k * (part + 1) / parts;
       kernels_.products({.x = x,
-                         .strips = strips_.data() + strip,
+                         .strips = places_.data() + strip,
                          .strip_count = count,
-                         .offsets = offsets + from,
-                         .k = to - from,
-                         .w = weights_.data() + packed_at(pass, group, first) + from * kernels::conv_rows,
+                         .offsets = offsets,
+                         .k_begin = from,
+                         .k_end = to,
+                         .w = weights_.data() + packed_at(pass, group, first),
                          .w_stride = k * kernels::conv_rows,
                          .channels = channels,
                          .bias = part == 0 ? bias : nullptr,
@@ -281,10 +332,9 @@ class Correlation final {
       std::fill_n(start, block.width, T(0));
       if (bias) std::copy_n(bias + at, block.count, start);
       kernels_.pixels({.x = x,
-                       .pixels = pixels_.data() + place,
+                       .pixels = places_.data() + place,
                        .pixel_count = target.images * pixels,
                        .offsets = offsets,
-                       .k = in_ * pass.taps,
                        .w = weights_.data() + packed_at(pass, group, b),
                        .vectors = block.width / kernels_.lanes,
                        .bias = start,
@@ -323,13 +373,13 @@ class Correlation final {
   Index groups_, in_, out_;  // channels of a group
   const Scratch<PassSize>& passes_;
   Index pass_count_, tap_count_;
+  double valid_;
+  bool rows_first_;
   VectorGroups across_;
   bool by_pixel_;
   Index blocks_;  // of a group
   Scratch<Index> offsets_;
-  Index places_;
-  Scratch<kernels::Strip> strips_;
-  Scratch<Index> pixels_;
+  Scratch<kernels::Strip> places_;
   Scratch<T> weights_;
 };
 
@@ -387,9 +437,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const C
     const Scratch<Tap> tap(taps);
     for (Index a = 0; a < g.kernel[0]; ++a)
       for (Index b = 0; b < g.kernel[1]; ++b)
-        tap[a * g.kernel[1] + b] = {a * g.kernel[1] + b, layout.at(a * g.dilation[0], b * g.dilation[1])};
+        tap[a * g.kernel[1] + b] = {a * g.kernel[1] + b, layout.at(a * g.dilation[0], b * g.dilation[1]),
+                                    a * g.dilation[0]};
     const Scratch<PassSize> pass(1);
-    pass[0] = {0, taps, 0, g.result, 0};
+    pass[0] = {0, g.kernel[0], g.kernel[1], g.stride[0], g.result, 0};
     const Correlation<T> sums(layout, g.groups, in, out, pass, 1, tap, taps, w.data<T>(),
                               {out * in * taps, in * taps, taps});
     sums.run(from.data<T>(), g.batch, bias ? bias->data<T>() : nullptr, relu, target, g.result, {1, 1});
@@ -432,16 +483,14 @@ Tensor conv2d_data(const Tensor& gradient, const Tensor& weight, const Tensor* b
       for (Index b = 0; b < stride[1]; ++b) {
         const Phase down = phase_of(g, 0, a), across = phase_of(g, 1, b);
         PassSize& p = pass[a * stride[1] + b];
-        p = {at,
-             down.count * across.count,
-             0,
-             {pixels_of(g.size[0], a, stride[0]), pixels_of(g.size[1], b, stride[1])},
-             plane};
+        p = {
+            at,   down.count, across.count, 1, {pixels_of(g.size[0], a, stride[0]), pixels_of(g.size[1], b, stride[1])},
+            plane};
         for (Index k = 0; k < down.count; ++k) {
           for (Index l = 0; l < across.count; ++l) {
             const Index t = down.first + k * down.step, u = across.first + l * across.step;
-            tap[at++] = {t * g.kernel[1] + u,
-                         layout.at(shift_of(g, 0, a, t) + before[0], shift_of(g, 1, b, u) + before[1])};
+            const Index row = shift_of(g, 0, a, t) + before[0];
+            tap[at++] = {t * g.kernel[1] + u, layout.at(row, shift_of(g, 1, b, u) + before[1]), row};
           }
         }
         plane += p.result[0] * p.result[1];

@@ -26,12 +26,17 @@ HWY_INLINE void Tile(const ConvProducts<T>& c, const Strip* strip, Index block) 
   using V = Lane<T>;
   T* const y = c.y + block * conv_rows * c.y_stride;
   bool whole = true;
+  Index first = c.k_end, last = c.k_begin;
   Many<const T*, vectors> x;
 #pragma GCC unroll 8
   for (int v = 0; v < vectors; ++v) {
     whole &= strip[v].count == lanes_of<T>;
+    first = std::min(first, strip[v].first);
+    last = std::max(last, strip[v].last);
     x[v] = c.x + strip[v].from;
   }
+  first = std::max(first, c.k_begin);
+  last = std::min(last, c.k_end);
   Many<Many<V, vectors>, rows> sum;
   if (c.accumulate) {
 #pragma GCC unroll 8
@@ -50,9 +55,9 @@ HWY_INLINE void Tile(const ConvProducts<T>& c, const Strip* strip, Index block) 
       for (int v = 0; v < vectors; ++v) sum[r][v] = bias;
     }
   }
-  const T* w = c.w + block * c.w_stride;
+  const T* w = c.w + block * c.w_stride + first * conv_rows;
   const Index* const offsets = c.offsets;
-  for (Index k = 0; k < c.k; ++k, w += conv_rows) {
+  for (Index k = first; k < last; ++k, w += conv_rows) {
     const Index offset = offsets[k];
     Many<V, vectors> in;
 #pragma GCC unroll 8
@@ -225,14 +230,17 @@ HWY_INLINE void PixelTile(const ConvPixels<T>& c, Index p) {
   constexpr Index across = vectors * lanes_of<T>;
   Many<Many<V, vectors>, pixels> sum;
   Many<const T*, pixels> x;
+  Index first = c.pixels[p].first, last = c.pixels[p].last;
 #pragma GCC unroll 8
   for (int q = 0; q < pixels; ++q) {
-    x[q] = c.x + c.pixels[p + q];
+    x[q] = c.x + c.pixels[p + q].from;
+    first = std::min(first, c.pixels[p + q].first);
+    last = std::max(last, c.pixels[p + q].last);
 #pragma GCC unroll 8
     for (int v = 0; v < vectors; ++v) sum[q][v] = hn::LoadU(d, c.bias + v * lanes_of<T>);
   }
-  const T* w = c.w;
-  for (Index k = 0; k < c.k; ++k, w += across) {
+  const T* w = c.w + first * across;
+  for (Index k = first; k < last; ++k, w += across) {
     const Index offset = c.offsets[k];
     Many<V, vectors> in;
 #pragma GCC unroll 8

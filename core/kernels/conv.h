@@ -12,9 +12,10 @@ namespace espalier::kernels {
 
 /// Neighbouring pixels of one output row, at most a vector of them.
 struct Strip {
-  Index from;   ///< where the first one reads at offset 0
-  Index to;     ///< where it is written, in its channel's plane
-  Index count;  ///< pixels
+  Index from;         ///< where the first one reads at offset 0
+  Index to;           ///< where it is written, in its channel's plane
+  Index count;        ///< pixels
+  Index first, last;  ///< the part of k that is not known to meet padding alone
 };
 
 /// Output channels of one block of packed weights.
@@ -28,8 +29,8 @@ struct ConvProducts {
   const Strip* strips;
   Index strip_count;
   const Index* offsets;  ///< [k]
-  Index k;
-  const T* w;  ///< blocks of conv_rows channels, each [k][conv_rows]; the last one may hold fewer channels
+  Index k_begin, k_end;  ///< the part of k to sum over
+  const T* w;            ///< blocks of conv_rows channels, each [k][conv_rows]; the last one may hold fewer channels
   Index w_stride;
   Index channels;
   const T* bias;  ///< [channels], or null
@@ -72,10 +73,9 @@ struct ConvDots {
 template <class T>
 struct ConvPixels {
   const T* x;
-  const Index* pixels;  ///< [pixel_count]: where each reads at offset 0
+  const Strip* pixels;  ///< [pixel_count]; `to` and `count` are not read
   Index pixel_count;
   const Index* offsets;
-  Index k;
   const T* w;  ///< [k][vectors * lanes]
   Index vectors;
   const T* bias;  ///< [vectors * lanes]

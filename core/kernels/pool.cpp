@@ -22,7 +22,9 @@ void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place)
   const hn::RebindToSigned<Tag<T>> di;
   const hn::Rebind<std::uint8_t, Tag<T>> d8;
   using V = Lane<T>;
-  for (; i + lanes_of<T> <= n; i += lanes_of<T>) {
+  // The last vector begins early enough to be whole: some values are found twice.
+  for (Index next = 0; next < n && n >= lanes_of<T>; next += lanes_of<T>) {
+    i = std::min(next, n - lanes_of<T>);
     V a, b, c, e;
     hn::LoadInterleaved2(d, top + 2 * i, a, b);
     hn::LoadInterleaved2(d, bottom + 2 * i, c, e);
@@ -45,6 +47,7 @@ void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place)
       Store(where, d, lane);
       for (Index k = 0; k < lanes_of<T>; ++k) place[i + k] = static_cast<std::uint8_t>(lane[k]);
     }
+    i += lanes_of<T>;
   }
 #endif
   for (; i < n; ++i) {
@@ -65,13 +68,15 @@ void SpreadPairs(const T* g, const std::uint8_t* place, Index n, T* top, T* bott
   if constexpr (sizeof(T) == 4) {
     const hn::RebindToSigned<Tag<T>> di;
     const hn::Rebind<std::uint8_t, Tag<T>> d8;
-    for (; i + lanes_of<T> <= n; i += lanes_of<T>) {
+    for (Index next = 0; next < n && n >= lanes_of<T>; next += lanes_of<T>) {
+      i = std::min(next, n - lanes_of<T>);
       const auto v = hn::LoadU(d, g + i);
       const auto where = hn::PromoteTo(di, hn::LoadU(d8, place + i));
       auto at = [&](std::int32_t k)
                     HWY_ATTR { return hn::IfThenElseZero(hn::RebindMask(d, hn::Eq(where, hn::Set(di, k))), v); };
       hn::StoreInterleaved2(at(0), at(1), d, top + 2 * i);
       hn::StoreInterleaved2(at(2), at(3), d, bottom + 2 * i);
+      i += lanes_of<T>;
     }
   }
 #endif
