@@ -32,7 +32,7 @@ void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place)
     auto where = hn::Zero(d);  // small numbers, exact in T
     auto take = [&](V x, T number) HWY_ATTR {
       // Greater, or the first NaN: x is NaN and the best so far is not.
-      const auto wins = hn::Or(hn::Gt(x, best), hn::AndNot(hn::Ne(best, best), hn::Ne(x, x)));
+      const auto wins = hn::Or(hn::Gt(x, best), hn::AndNot(hn::IsNaN(best), hn::IsNaN(x)));
       best = hn::IfThenElse(wins, x, best);
       where = hn::IfThenElse(wins, hn::Set(d, number), where);
     };

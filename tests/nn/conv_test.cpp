@@ -1,0 +1,159 @@
+// Layers of convolution, pooling and upsampling: names, shapes, laws, copies, a training step, errors.
+#include "espalier/nn/conv.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/reduce.h"
+#include "espalier/autograd/ops/shape.h"
+#include "espalier/nn/linear.h"
+#include "espalier/nn/loss.h"
+#include "espalier/nn/pool.h"
+#include "espalier/nn/sequential.h"
+#include "espalier/nn/upsample.h"
+#include "tests/support.h"
+
+namespace espalier::nn {
+namespace {
+
+using espalier::testing::throws;
+
+double largest(const Tensor& t) {
+  double most = 0;
+  for (float v : t.to_vector<float>()) most = std::max(most, std::abs(static_cast<double>(v)));
+  return most;
+}
+std::vector<std::string> names(Module& m) {
+  std::vector<std::string> all;
+  for (const auto& p : m.parameters()) all.push_back(p.name);
+  return all;
+}
+
+TEST(ConvLayers, ParametersHavePyTorchsNamesAndShapes) {
+  Rng rng(1);
+  Conv2d a(rng, 6, 8, {3, 5}, {.groups = 2});
+  EXPECT_EQ(names(a), (std::vector<std::string>{"weight", "bias"}));
+  EXPECT_EQ(a.weight.value().shape(), (Shape{8, 3, 3, 5}));
+  EXPECT_EQ(a.bias.value().shape(), (Shape{8}));
+  Conv1d b(rng, 6, 8, 3, {.bias = false});
+  EXPECT_EQ(names(b), (std::vector<std::string>{"weight"}));
+  EXPECT_EQ(b.weight.value().shape(), (Shape{8, 6, 3}));
+  ConvTranspose2d c(rng, 6, 8, 4, {.groups = 2});
+  EXPECT_EQ(c.weight.value().shape(), (Shape{6, 4, 4, 4}));
+  EXPECT_EQ(c.bias.value().shape(), (Shape{8}));
+  ConvTranspose1d d(rng, 6, 8, 4, {.dtype = DType::f64});
+  EXPECT_EQ(d.weight.value().shape(), (Shape{6, 8, 4}));
+  EXPECT_EQ(d.weight.value().dtype(), DType::f64);
+}
+
+TEST(ConvLayers, DrawWithinOneOverRootFanIn) {
+  Rng rng(2);
+  Conv2d layer(rng, 16, 100, 5);  // 40,000 draws, fan-in 400
+  EXPECT_LE(largest(layer.weight.value()), 0.05);
+  EXPECT_GT(largest(layer.weight.value()), 0.0499);
+  EXPECT_LE(largest(layer.bias.value()), 0.05);
+  ConvTranspose2d transposed(rng, 100, 16, 5);  // the second axis counts: 400 again
+  EXPECT_LE(largest(transposed.weight.value()), 0.05);
+  EXPECT_GT(largest(transposed.weight.value()), 0.0499);
+}
+
+TEST(ConvLayers, ShapesFollowTheFormulas) {
+  Rng rng(1);
+  const Variable image = Tensor::zeros({2, 4, 9, 11}), sequence = Tensor::zeros({2, 4, 11});
+  EXPECT_EQ(Conv2d(rng, 4, 6, 3)(image).shape(), (Shape{2, 6, 7, 9}));
+  EXPECT_EQ(Conv2d(rng, 4, 6, 3, {.stride = 2, .padding = 1})(image).shape(), (Shape{2, 6, 5, 6}));
+  EXPECT_EQ(Conv2d(rng, 4, 6, {4, 2}, {.padding = "same", .dilation = {1, 3}})(image).shape(), (Shape{2, 6, 9, 11}));
+  EXPECT_EQ(Conv2d(rng, 4, 6, 3, {.padding = "valid"})(image).shape(), (Shape{2, 6, 7, 9}));
+  EXPECT_EQ(Conv2d(rng, 4, 6, 3)(Tensor::zeros({4, 9, 11})).shape(), (Shape{6, 7, 9}));
+  EXPECT_EQ(Conv1d(rng, 4, 6, 3, {.stride = 2})(sequence).shape(), (Shape{2, 6, 5}));
+  EXPECT_EQ(Conv1d(rng, 4, 6, 4, {.padding = "same"})(sequence).shape(), (Shape{2, 6, 11}));
+  EXPECT_EQ(ConvTranspose2d(rng, 4, 6, 3, {.stride = 2, .padding = 1, .output_padding = 1})(image).shape(),
+            (Shape{2, 6, 18, 22}));
+  EXPECT_EQ(ConvTranspose1d(rng, 4, 6, 4, {.stride = 2})(sequence).shape(), (Shape{2, 6, 24}));
+  EXPECT_EQ(MaxPool2d(2)(image).shape(), (Shape{2, 4, 4, 5}));
+  EXPECT_EQ(MaxPool2d(2, {.ceil_mode = true})(image).shape(), (Shape{2, 4, 5, 6}));
+  EXPECT_EQ(MaxPool1d(3)(sequence).shape(), (Shape{2, 4, 3}));
+  EXPECT_EQ(AvgPool2d({3, 2}, {.stride = 1, .padding = 1})(image).shape(), (Shape{2, 4, 9, 12}));
+  EXPECT_EQ(AvgPool1d(2)(sequence).shape(), (Shape{2, 4, 5}));
+  EXPECT_EQ(AdaptiveAvgPool2d(1)(image).shape(), (Shape{2, 4, 1, 1}));
+  EXPECT_EQ(AdaptiveMaxPool2d({3, 4})(image).shape(), (Shape{2, 4, 3, 4}));
+  EXPECT_EQ(AdaptiveAvgPool1d(5)(sequence).shape(), (Shape{2, 4, 5}));
+  EXPECT_EQ(AdaptiveMaxPool1d(1)(sequence).shape(), (Shape{2, 4, 1}));
+  EXPECT_EQ(Upsample(2)(image).shape(), (Shape{2, 4, 18, 22}));
+  EXPECT_EQ(Upsample(1.5, Interpolation::linear)(sequence).shape(), (Shape{2, 4, 16}));
+}
+
+TEST(ConvLayers, SamePaddingPutsTheOddZeroLast) {
+  Rng rng(1);
+  Conv1d layer(rng, 1, 1, 2, {.padding = "same", .bias = false});
+  layer.weight.set_value(Tensor::from({1.0f, 10.0f}, {1, 1, 2}));
+  const Tensor y = layer(Tensor::from({1.0f, 2.0f, 3.0f}, {1, 1, 3})).value();
+  EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{21, 32, 3}));
+}
+
+TEST(ConvLayers, CopiesAreNewParameters) {
+  Rng rng(1);
+  const Conv2d a(rng, 2, 3, 3);
+  Conv2d b = a;
+  b.weight.set_value(Tensor::zeros({3, 2, 3, 3}));
+  EXPECT_GT(largest(a.weight.value()), 0);
+}
+
+TEST(ConvLayers, GroupsFollowTheWeightWhenItShrinks) {
+  Rng rng(1);
+  Conv2d depthwise(rng, 4, 4, 3, {.groups = 4, .bias = false});
+  const Tensor all = randn(rng, {1, 4, 5, 5});
+  const Tensor whole = depthwise(all).value();
+  Conv2d smaller(rng, 3, 3, 3, {.groups = 3, .bias = false});
+  depthwise.weight = Parameter(depthwise.weight.value().narrow(0, 0, 3).clone());
+  EXPECT_TRUE(
+      espalier::testing::same_bytes(depthwise(all.narrow(1, 0, 3).clone()).value(), whole.narrow(1, 0, 3).clone()));
+}
+
+TEST(ConvLayers, ASmallNetworkLearns) {
+  Rng rng(4);
+  Sequential net(
+      Conv2d(rng, 1, 4, 3, {.padding = 1}), relu, MaxPool2d(2), Conv2d(rng, 4, 8, 3), relu, AdaptiveAvgPool2d(1),
+      [](const Variable& x) { return flatten(x, 1); }, Linear(rng, 8, 2));
+  // Bars that lie and bars that stand.
+  Tensor x = Tensor::zeros({16, 1, 8, 8});
+  std::vector<std::int64_t> labels;
+  for (Index n = 0; n < 16; ++n) {
+    labels.push_back(n % 2);
+    Tensor image = x.select(0, n).select(0, 0);
+    image.select(static_cast<int>(n % 2), n / 2).fill(1);
+  }
+  const Tensor y = Tensor::from(labels, {16});
+  double first = 0, last = 0;
+  for (int step = 0; step < 150; ++step) {
+    Tape tape;
+    const Variable loss = cross_entropy(net(x), y);
+    if (step == 0) first = loss.item();
+    last = loss.item();
+    tape.backward(loss);
+    for (const auto& p : net.parameters()) {
+      Tensor w = p.parameter->value().clone();
+      const float* g = p.parameter->grad().data<float>();
+      float* to = w.write<float>("test");
+      for (Index i = 0; i < w.size(); ++i) to[i] -= 0.5f * g[i];
+      p.parameter->set_value(w);
+      p.parameter->clear_grad();
+    }
+  }
+  EXPECT_LT(last, 0.2 * first);
+}
+
+TEST(ConvLayers, ErrorsNameTheLayer) {
+  Rng rng(1);
+  Sequential net(Conv2d(rng, 3, 4, 3), MaxPool2d(2));
+  net.parameters();
+  EXPECT_TRUE(throws<ShapeError>([&] { net(Tensor::zeros({1, 2, 8, 8})); }, "[conv2d]", "2 channels", "0"));
+  EXPECT_TRUE(throws<ShapeError>([&] { net(Tensor::zeros({1, 3, 2, 8})); }, "[conv2d]", "kernel"));
+  EXPECT_TRUE(throws<DTypeError>([&] { net(Tensor::zeros({1, 3, 8, 8}, DType::f64)); }, "conv2d"));
+  EXPECT_THROW(Conv2d(rng, 3, 4, 3, {.groups = 2}), ConfigError);
+}
+
+}  // namespace
+}  // namespace espalier::nn
