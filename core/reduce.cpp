@@ -12,6 +12,7 @@
 #include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/kernels/groups.h"
 #include "espalier/core/kernels/reduce.h"
+#include "espalier/core/kernels/transpose.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
@@ -319,6 +320,18 @@ MaxResult extreme_along(const char* op, const Tensor& x, int axis, bool keepdim,
     const T* p = g.x.data<T>();
     T* values = result.values.write<T>(op);
     Index* places = result.indices.write<Index>(op);
+    if (g.inner == 1 && g.n <= detail::short_row && g.outer >= 16) {
+      constexpr Index block = 128;
+      parallel_for((g.outer + block - 1) / block, rows_per_chunk(g.n * block), [&](Index begin, Index end) {
+        alignas(64) std::array<T, static_cast<std::size_t>(block * detail::short_row)> turned;
+        for (Index b = begin; b < end; ++b) {
+          const Index first = b * block, rows = std::min(block, g.outer - first);
+          kernels::transpose(p + first * g.n, rows, g.n, g.n, turned.data(), block);
+          kernels::groups<T>().argmax(turned.data(), g.n, rows, block, least, values + first, places + first);
+        }
+      });
+      return;
+    }
     if (g.inner == 1) {
       const auto& kernel = kernels::reduce<T>();
       parallel_for(g.outer, rows_per_chunk(g.n), [&](Index begin, Index end) {

@@ -7,6 +7,7 @@
 
 #include "espalier/core/detail/groups.h"
 #include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/groups.h"
 #include "espalier/core/kernels/reduce.h"
 
 namespace espalier {
@@ -101,6 +102,24 @@ void sum_rows(const Groups& g, bool reverse, T* y) {
   }
 }
 
+template <class T>
+void sum_columns(const Groups& g, bool reverse, T* y) {
+  const T* x = g.x.data<T>();
+  const auto kernel = kernels::groups<T>().running_sum_each;
+  const Index width = std::min(g.inner, detail::strip_columns), strips = (g.inner + width - 1) / width;
+  parallel_for(g.outer * strips, detail::rows_per_chunk(g.n * width), [&](Index begin, Index end) {
+    std::array<double, detail::strip_columns> state;
+    for (Index job = begin; job < end; ++job) {
+      const Index column = job % strips * width, columns = std::min(width, g.inner - column);
+      std::fill_n(state.begin(), columns, 0.);
+      for (Index k = 0; k < g.n; ++k) {
+        const Index at = (job / strips * g.n + (reverse ? g.n - 1 - k : k)) * g.inner + column;
+        kernel(x + at, state.data(), y + at, columns);
+      }
+    }
+  });
+}
+
 int scanned_axis(const char* op, const Tensor& x, int axis) {
   return x.rank() == 0 && (axis == 0 || axis == -1) ? 0 : checked_axis(op, axis, x.rank());
 }
@@ -141,13 +160,10 @@ Tensor cumsum(const Tensor& x, int axis, bool reverse) {
   dispatch_floating("cumsum", x.dtype(), [&]<class T>() {
     T* out = y.write<T>("cumsum");
     if (y.size() == 0) return;
-    const T* p = g.x.data<T>();
     if (g.inner == 1)
       sum_rows(g, reverse, out);
     else
-      scan_groups(
-          g, reverse, 0., [p](double sum, Index at, Index) { return sum + static_cast<double>(p[at]); },
-          [out](Index at, double sum) { out[at] = static_cast<T>(sum); });
+      sum_columns(g, reverse, out);
   });
   return y;
 }

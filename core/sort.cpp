@@ -7,7 +7,7 @@
 #include <compare>
 #include <cstdint>
 #include <limits>
-#include <vector>
+#include <utility>
 
 #include "espalier/core/detail/groups.h"
 #include "espalier/core/elementwise.h"
@@ -53,38 +53,57 @@ struct NarrowEntry {
 template <class T>
 using Entry = std::conditional_t<std::is_same_v<T, float>, NarrowEntry, WideEntry>;
 
-/// Least significant digit first, 11 bits at a time; `spare` is as long as `entries`.
+/// A line to be ordered, and as much room beside it; both from the caching allocator.
 template <class E>
-void radix_sort(std::vector<E>& entries, std::vector<E>& spare, int bits) {
-  constexpr int digit = 11;
-  constexpr std::size_t buckets = std::size_t{1} << digit;
-  for (int shift = 0; shift < bits; shift += digit) {
-    std::array<std::size_t, buckets> count{};
-    const auto bucket = [shift](const E& e) { return static_cast<std::size_t>(e.key() >> shift) & (buckets - 1); };
-    for (const E& e : entries) ++count[bucket(e)];
-    if (count[bucket(entries[0])] == entries.size()) continue;  // all in one: nothing to do
-    std::size_t before = 0;
-    for (std::size_t& c : count) before += std::exchange(c, before);
-    for (const E& e : entries) spare[count[bucket(e)]++] = e;
-    entries.swap(spare);
+class Line {
+ public:
+  explicit Line(Index length)
+      : n(length),
+        memory_(Tensor::empty({2 * length * static_cast<Index>(sizeof(E))}, DType::u8)),
+        entries(reinterpret_cast<E*>(memory_.write_bytes("sort"))),
+        spare(entries + length) {}
+  E* begin() const { return entries; }
+  E* end() const { return entries + n; }
+
+  Index n;
+
+ private:
+  Tensor memory_;
+
+ public:
+  E *entries, *spare;
+};
+
+/// Least significant byte first.
+template <class E, std::size_t bytes>
+void radix_sort(Line<E>& line) {
+  std::array<std::array<std::uint32_t, 256>, bytes> count{};
+  for (const E& e : line)
+    for (std::size_t b = 0; b < bytes; ++b) ++count[b][e.key() >> (8 * b) & 255];
+  for (std::size_t b = 0; b < bytes; ++b) {
+    auto& places = count[b];
+    const std::size_t shift = 8 * b;
+    if (places[line.entries[0].key() >> shift & 255] == static_cast<std::uint64_t>(line.n)) continue;  // all alike
+    std::uint32_t before = 0;
+    for (std::uint32_t& c : places) before += std::exchange(c, before);
+    for (const E& e : line) line.spare[places[e.key() >> shift & 255]++] = e;
+    std::swap(line.entries, line.spare);
   }
 }
 
 template <class E>
-void sort_entries(std::vector<E>& entries, std::vector<E>& spare) {
-  if (entries.size() < 2048) {
-    std::sort(entries.begin(), entries.end());
-  } else {
-    spare.resize(entries.size());
-    radix_sort(entries, spare, std::is_same_v<E, NarrowEntry> ? 32 : 64);
-  }
+void sort_line(Line<E>& line) {
+  if (line.n < 128)
+    std::sort(line.begin(), line.end());
+  else
+    radix_sort<E, std::is_same_v<E, NarrowEntry> ? 4 : 8>(line);
 }
 
 int ordered_axis(const char* op, const Tensor& x, int axis) {
   return x.rank() == 0 && (axis == 0 || axis == -1) ? 0 : checked_axis(op, axis, x.rank());
 }
 
-/// Gives every row along `axis` as entries to arrange(entries, spare), and stores the first `kept` of them.
+/// Gives every row along `axis` as a Line to arrange(line), and stores the first `kept` of its entries.
 template <class Arrange>
 MaxResult arranged(const char* op, const Tensor& x, int at, Index kept, bool descending, Arrange arrange) {
   Shape shape = x.shape();
@@ -100,18 +119,18 @@ MaxResult arranged(const char* op, const Tensor& x, int at, Index kept, bool des
     T* values = y.values.write<T>(op);
     Index* places = y.indices.write<Index>(op);
     parallel_for(g.outer * g.inner, std::max<Index>(1, 2048 / g.n), [&](Index begin, Index end) {
-      std::vector<E> entries, spare;
+      Line<E> line(g.n);
       for (Index row = begin; row < end; ++row) {
         const T* from = p + row / g.inner * g.n * g.inner + row % g.inner;
-        entries.resize(static_cast<std::size_t>(g.n));
+        line.n = g.n;
         for (Index i = 0; i < g.n; ++i) {
           const auto key = key_of(from[i * g.inner]);
-          entries[static_cast<std::size_t>(i)] = E::make(descending ? static_cast<decltype(key)>(~key) : key, i);
+          line.entries[i] = E::make(descending ? static_cast<decltype(key)>(~key) : key, i);
         }
-        arrange(entries, spare);
+        arrange(line);
         const Index to = row / g.inner * kept * g.inner + row % g.inner;
         for (Index i = 0; i < kept; ++i) {
-          const Index place = entries[static_cast<std::size_t>(i)].place();
+          const Index place = line.entries[i].place();
           places[to + i * g.inner] = place;
           values[to + i * g.inner] = from[place * g.inner];
         }
@@ -136,9 +155,9 @@ void check_rank_of(const char* op, const Tensor& x, Index k, Index least, int at
 
 /// Puts the entry of rank k (from 0 on) first.
 auto bring_forward(Index k) {
-  return [k](auto& entries, auto&) {
-    std::nth_element(entries.begin(), entries.begin() + k, entries.end());
-    std::swap(entries[0], entries[static_cast<std::size_t>(k)]);
+  return [k](auto& line) {
+    std::nth_element(line.begin(), line.begin() + k, line.end());
+    std::swap(line.entries[0], line.entries[k]);
   };
 }
 
@@ -163,20 +182,17 @@ void along_indices(Index outer, Index n, Index m, Index inner, const Index* inde
 
 MaxResult sort(const Tensor& x, int axis, bool descending) {
   const int at = ordered_axis("sort", x, axis);
-  return arranged("sort", x, at, length_along(x, at), descending,
-                  [](auto& entries, auto& spare) { sort_entries(entries, spare); });
+  return arranged("sort", x, at, length_along(x, at), descending, [](auto& line) { sort_line(line); });
 }
 
 MaxResult topk(const Tensor& x, Index k, int axis, bool largest) {
   const int at = ordered_axis("topk", x, axis);
   check_rank_of("topk", x, k, 0, at);
   if (x.rank() == 0 && k == 0) fail<IndexError>("[topk] k = 0 of a scalar. Hint: reshape({1})");
-  return arranged("topk", x, at, k, largest, [k](auto& entries, auto& spare) {
-    if (static_cast<std::size_t>(k) < entries.size()) {
-      std::nth_element(entries.begin(), entries.begin() + k, entries.end());
-      entries.resize(static_cast<std::size_t>(k));
-    }
-    sort_entries(entries, spare);
+  return arranged("topk", x, at, k, largest, [k](auto& line) {
+    if (k < line.n) std::nth_element(line.begin(), line.begin() + k, line.end());
+    line.n = k;
+    sort_line(line);
   });
 }
 
@@ -192,14 +208,14 @@ MaxResult median(const Tensor& x, int axis, bool keepdim) {
   if (n == 0) fail<ShapeError>("[median] axis ", axis, " of shape ", x.shape(), " is empty: there is no middle");
   const Index middle = (n - 1) / 2;
   const bool has_nan = is_floating(x.dtype());  // of an integer the largest key is a number like any other
-  MaxResult y = arranged("median", x, at, 1, false, [=](auto& entries, auto& spare) {
-    using E = std::decay_t<decltype(entries[0])>;
+  MaxResult y = arranged("median", x, at, 1, false, [=](auto& line) {
+    using E = std::decay_t<decltype(line.entries[0])>;
     constexpr std::uint64_t not_a_number = std::is_same_v<E, NarrowEntry> ? 0xffffffffu : ~std::uint64_t{0};
-    const auto bad = std::find_if(entries.begin(), entries.end(), [](const E& e) { return e.key() == not_a_number; });
-    if (has_nan && bad != entries.end())
-      std::swap(entries[0], *bad);
+    const auto bad = std::find_if(line.begin(), line.end(), [](const E& e) { return e.key() == not_a_number; });
+    if (has_nan && bad != line.end())
+      std::swap(line.entries[0], *bad);
     else
-      bring_forward(middle)(entries, spare);
+      bring_forward(middle)(line);
   });
   return without_axis(y, at, keepdim);
 }

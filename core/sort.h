@@ -6,8 +6,7 @@
 namespace espalier {
 
 /// The elements in ascending (descending) order along `axis`, and the place each came from (i64). Any element type.
-/// Errors: IndexError. Cost: O(n log n) for short rows, three (f64: six) passes of a radix sort for long ones; parallel
-/// over rows.
+/// Errors: IndexError. Cost: four (f64: eight) passes of a radix sort, O(n log n) for short rows; parallel over rows.
 MaxResult sort(const Tensor& x, int axis = -1, bool descending = false);
 /// The places alone.
 inline Tensor argsort(const Tensor& x, int axis = -1, bool descending = false) {

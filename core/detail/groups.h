@@ -5,13 +5,15 @@
 #include <array>
 #include <memory>
 
+#include "espalier/core/kernels/transpose.h"
 #include "espalier/core/parallel.h"
 #include "espalier/core/tensor.h"
 
 namespace espalier::detail {
 
 constexpr Index grain_elements = Index{1} << 14;  // what a thread takes at a time
-constexpr Index strip_columns = 128;              // columns that are folded together
+constexpr Index strip_columns = 512;              // columns that are folded together
+constexpr Index short_row = 64;                   // shorter rows are turned into columns first
 constexpr Index tile_elements = Index{1} << 15;
 
 inline Index rows_per_chunk(Index row_length) {
@@ -37,7 +39,7 @@ Tensor scatter_groups(const Groups& g, const Tensor& y);
 /// several rows in each.
 template <class T, class How, class A = typename How::Value>
 void fold_tile(const How& how, const T* x, Index rows, Index cols, Index stride, A* into) {
-  const Index side_by_side = stride == cols && cols <= strip_columns / 4 ? strip_columns / cols : 1;
+  const Index side_by_side = stride == cols && cols <= 32 ? 128 / cols : 1;
   const Index wide_rows = rows / side_by_side;
   if (side_by_side == 1 || wide_rows < 2) {
     how.columns(x, rows, cols, stride, into);
@@ -58,7 +60,7 @@ void fold_tile(const How& how, const T* x, Index rows, Index cols, Index stride,
 ///
 ///   using Value = ...;                                                  what a piece of a group gives
 ///   Value row(const T* x, Index n) const;                               of n neighbours
-///   void columns(const T* x, Index rows, Index cols, Index stride, Value* out) const;   of at most 128 columns
+///   void columns(const T* x, Index rows, Index cols, Index stride, Value* out) const;   of at most 512 columns
 ///   Value join(Value, Value) const;
 ///
 /// Cuts depend on the shape alone: the same bytes at any thread count.
@@ -74,7 +76,20 @@ void fold_groups(const Groups& g, const How& how, const Finish& finish) {
                     g.n, grain_elements, [&](Index begin, Index end) { return how.row(first + begin, end - begin); },
                     join));
     };
-    if (g.outer < 8 && g.n > grain_elements) {
+    if (g.n <= short_row && g.outer >= 16) {  // by blocks of rows that are turned in the cache
+      constexpr Index block = 128;
+      const Index blocks = (g.outer + block - 1) / block;
+      parallel_for(blocks, rows_per_chunk(g.n * block), [&](Index begin, Index end) {
+        alignas(64) std::array<T, static_cast<std::size_t>(block * short_row)> turned;
+        std::array<A, block> values;
+        for (Index b = begin; b < end; ++b) {
+          const Index first = b * block, rows = std::min(block, g.outer - first);
+          kernels::transpose(x + first * g.n, rows, g.n, g.n, turned.data(), block);
+          how.columns(turned.data(), g.n, rows, block, values.data());
+          for (Index r = 0; r < rows; ++r) finish(first + r, values[static_cast<std::size_t>(r)]);
+        }
+      });
+    } else if (g.outer < 8 && g.n > grain_elements) {
       for (Index r = 0; r < g.outer; ++r) fold_row(r);
     } else {
       parallel_for(g.outer, rows_per_chunk(g.n), [&](Index begin, Index end) {
@@ -128,7 +143,8 @@ void fold_groups(const Groups& g, const How& how, const Finish& finish) {
 template <class T, class One, class Each>
 void map_groups(const Groups& g, const T* a, const T* b, T* y, const One& one, const Each& each) {
   const T* x = g.x.data<T>();
-  if (g.inner == 1) {
+  constexpr Index wide = 512;
+  if (g.inner == 1 && g.n > short_row) {
     const Index pieces = (g.n + grain_elements - 1) / grain_elements;  // long rows are cut
     parallel_for(g.outer * pieces, rows_per_chunk(g.n), [&](Index begin, Index end) {
       for (Index k = begin; k < end; ++k) {
@@ -136,14 +152,34 @@ void map_groups(const Groups& g, const T* a, const T* b, T* y, const One& one, c
         one(x + at, a[r], b[r], y + at, std::min(grain_elements, g.n - first));
       }
     });
-    return;
+  } else if (g.inner <= 32) {  // what belongs to each element is written out, for several rows at once
+    const Index rows = std::max<Index>(1, wide / g.inner), total = g.outer * g.n;
+    parallel_for((total + rows - 1) / rows, rows_per_chunk(rows * g.inner), [&](Index begin, Index end) {
+      std::array<T, wide> of_a, of_b;
+      for (Index k = begin; k < end; ++k) {
+        const Index first = k * rows, last = std::min(total, first + rows);
+        Index at = 0, group = first / g.n, left = g.n - first % g.n;
+        for (Index row = first; row < last; ++row) {
+          for (Index c = 0; c < g.inner; ++c, ++at) {
+            of_a[static_cast<std::size_t>(at)] = a[group * g.inner + c];
+            of_b[static_cast<std::size_t>(at)] = b[group * g.inner + c];
+          }
+          if (--left == 0) {
+            ++group;
+            left = g.n;
+          }
+        }
+        each(x + first * g.inner, of_a.data(), of_b.data(), y + first * g.inner, at);
+      }
+    });
+  } else {
+    parallel_for(g.outer * g.n, rows_per_chunk(g.inner), [&](Index begin, Index end) {
+      for (Index k = begin; k < end; ++k) {
+        const Index group = k / g.n * g.inner;
+        each(x + k * g.inner, a + group, b + group, y + k * g.inner, g.inner);
+      }
+    });
   }
-  parallel_for(g.outer * g.n, rows_per_chunk(g.inner), [&](Index begin, Index end) {
-    for (Index k = begin; k < end; ++k) {
-      const Index group = k / g.n * g.inner;
-      each(x + k * g.inner, a + group, b + group, y + k * g.inner, g.inner);
-    }
-  });
 }
 
 }  // namespace espalier::detail

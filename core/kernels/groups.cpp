@@ -1,6 +1,7 @@
 #include "espalier/core/kernels/groups.h"
 
 #include <cmath>
+#include <type_traits>
 
 #include "espalier/core/kernels/reduce.h"
 #include "espalier/core/kernels/simd_config.h"
@@ -20,6 +21,7 @@ constexpr Index sum_block = 1024;  // as in reduce.cpp
 
 template <class Block>
 HWY_INLINE double SumBlocks(Index n, const Block& block) {
+  if (n <= sum_block) return block(0, n);
   PairwiseSum sum;
   for (Index begin = 0; begin < n; begin += sum_block) sum.add(block(begin, std::min(sum_block, n - begin)));
   return sum.total();
@@ -34,15 +36,15 @@ Moments MomentsOf(const T* x, Index n) {
   });
   const T shift = static_cast<T>(total / count);
   const auto by = hn::Set(Tag<T>(), shift);
-  PairwiseSum rest, squares;
-  for (Index begin = 0; begin < n; begin += sum_block) {
-    const Index size = std::min(sum_block, n - begin);
-    const auto read = [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return Sub(at.Load(x + begin + i, shift), by); };
-    rest.add(SumBlock<T>(size, PlusValue(), read));
-    squares.add(SumBlock<T>(size, PlusSquare(), read));
-  }
-  const double off = rest.total() / count;  // what the mean lost when it was rounded to T
-  return {count, static_cast<double>(shift) + off, std::max(0., squares.total() - off * off * count) + 0 * off};
+  const auto sum = [=](auto term) ESPALIER_INLINE_LAMBDA {
+    return SumBlocks(n, [=](Index begin, Index size) ESPALIER_INLINE_LAMBDA {
+      return SumBlock<T>(
+          size, term, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return Sub(at.Load(x + begin + i, shift), by); });
+    });
+  };
+  const double off = sum(PlusValue()) / count;  // what the mean lost when it was rounded to T
+  const double squares = sum(PlusSquare()) - off * off * count;
+  return {count, static_cast<double>(shift) + off, squares < 0 ? 0 : squares};
 }
 
 // What becomes of an element x, given its group's shift.
@@ -74,100 +76,126 @@ void MapEach(const T* x, const T* shift, const T* scale, T* y, Index n) {
   });
 }
 
-/// Sums `vectors` neighbouring vectors of columns.
-template <class T, Index vectors, class F, class At>
-HWY_INLINE void AddColumnsOf(At at, const T* x, const T* shift, Index rows, Index stride, T* out) {
-  constexpr Index L = lanes_of<T>, width = vectors * L, row_block = 64;
-  const Tag<T> d;
-  double total[static_cast<std::size_t>(width)] = {};
-  HWY_ALIGN T part[static_cast<std::size_t>(width)] = {};
-  Lane<T> by[static_cast<std::size_t>(vectors)], sum[static_cast<std::size_t>(vectors)];
-  for (Index k = 0; k < vectors; ++k) by[k] = at.Load(shift + k * L);
-  for (Index begin = 0; begin < rows; begin += row_block) {
-    const Index end = std::min(rows, begin + row_block);
-    for (auto& s : sum) s = hn::Zero(d);
-    for (Index r = begin; r < end; ++r)
-      for (Index k = 0; k < vectors; ++k) sum[k] = Add(sum[k], F()(at.Load(x + r * stride + k * L), by[k]));
-    for (Index k = 0; k < vectors; ++k) Store(sum[k], d, part + k * L);
-    for (Index c = 0; c < width; ++c) total[c] += static_cast<double>(part[c]);
-  }
-  for (Index c = 0; c < width; ++c) part[c] = static_cast<T>(total[c]);
-  for (Index k = 0; k < vectors; ++k) at.Store(hn::Load(d, part + k * L), out + k * L);
+// Column kernels go along the rows of a tile, four at a time, and keep what they have of each column in an array that
+// stays in the first-level cache: memory is read in the order it lies in.
+constexpr Index strip = 512, row_block = 64;
+
+/// step(at, c, rows): for each vector of columns, with the first of `count` (1 or 4) rows.
+template <class T, Index count, class Step>
+HWY_INLINE void AlongColumns(Index cols, const Step& step) {
+  ForEachVector<T>(
+      cols, [&](auto at, Index c) ESPALIER_INLINE_LAMBDA { step(at, c, std::integral_constant<Index, count>()); });
 }
-/// Folds them by `step`, from the first row on.
-template <class T, Index vectors, class F, class Step, class At>
-HWY_INLINE void FoldColumnsOf(At at, const T* x, Index rows, Index stride, T* out) {
-  constexpr Index L = lanes_of<T>;
-  Lane<T> most[static_cast<std::size_t>(vectors)];
-  for (Index k = 0; k < vectors; ++k) most[k] = F()(at.Load(x + k * L), hn::Zero(Tag<T>()));
-  for (Index r = 1; r < rows; ++r)
-    for (Index k = 0; k < vectors; ++k)
-      most[k] = Step()(most[k], F()(at.Load(x + r * stride + k * L), hn::Zero(Tag<T>())));
-  for (Index k = 0; k < vectors; ++k) at.Store(most[k], out + k * L);
+template <class T, class Step>
+HWY_INLINE void AlongRows(Index begin, Index end, Index cols, const Step& step) {
+  Index r = begin;
+  for (; r + 4 <= end; r += 4)
+    AlongColumns<T, 4>(cols, [&](auto at, Index c, auto count) ESPALIER_INLINE_LAMBDA { step(at, r, c, count); });
+  for (; r < end; ++r)
+    AlongColumns<T, 1>(cols, [&](auto at, Index c, auto count) ESPALIER_INLINE_LAMBDA { step(at, r, c, count); });
 }
 
 template <class T, class F>
-void AddColumns(const T* x, const T* shift, Index rows, Index cols, Index stride, T* out) {
-  constexpr Index L = lanes_of<T>;
-  Index c = 0;
-  for (; c + 4 * L <= cols; c += 4 * L) AddColumnsOf<T, 4, F>(Whole(), x + c, shift + c, rows, stride, out + c);
-  for (; c + L <= cols; c += L) AddColumnsOf<T, 1, F>(Whole(), x + c, shift + c, rows, stride, out + c);
-  if (c < cols) AddColumnsOf<T, 1, F>(Part{cols - c}, x + c, shift + c, rows, stride, out + c);
+HWY_INLINE void AddStrip(const T* x, const T* shift, Index rows, Index cols, Index stride, T* out) {
+  double total[strip];
+  HWY_ALIGN T part[strip];
+  std::fill_n(total, cols, 0.);
+  for (Index begin = 0; begin < rows; begin += row_block) {
+    std::fill_n(part, cols, T(0));
+    AlongRows<T>(begin, std::min(rows, begin + row_block), cols,
+                 [=, &part](auto at, Index r, Index c, auto count) ESPALIER_INLINE_LAMBDA {
+                   const T* p = x + r * stride + c;
+                   const auto by = at.Load(shift + c);
+                   auto sum = F()(at.Load(p), by);
+                   if constexpr (count() == 4)
+                     sum = Add(Add(sum, F()(at.Load(p + stride), by)),
+                               Add(F()(at.Load(p + 2 * stride), by), F()(at.Load(p + 3 * stride), by)));
+                   at.Store(Add(at.Load(part + c), sum), part + c);
+                 });
+    for (Index c = 0; c < cols; ++c) total[c] += static_cast<double>(part[c]);
+  }
+  for (Index c = 0; c < cols; ++c) out[c] = static_cast<T>(total[c]);
 }
-template <class T, class F, class Step>
-void FoldColumns(const T* x, const T*, Index rows, Index cols, Index stride, T* out) {
-  constexpr Index L = lanes_of<T>;
-  Index c = 0;
-  for (; c + 4 * L <= cols; c += 4 * L) FoldColumnsOf<T, 4, F, Step>(Whole(), x + c, rows, stride, out + c);
-  for (; c + L <= cols; c += L) FoldColumnsOf<T, 1, F, Step>(Whole(), x + c, rows, stride, out + c);
-  if (c < cols) FoldColumnsOf<T, 1, F, Step>(Part{cols - c}, x + c, rows, stride, out + c);
+template <class T, class F>
+void AddColumns(const T* x, const T* shift, Index rows, Index cols, Index stride, T* out) {
+  for (Index c = 0; c < cols; c += strip)
+    AddStrip<T, F>(x + c, shift + c, rows, std::min(strip, cols - c), stride, out + c);
 }
 
-template <class T, bool least, class At>
-HWY_INLINE void ArgMaxColumn(At at, const T* x, Index rows, Index stride, T* values, Index* indices) {
-  const Tag<T> d;
+/// Folds by `step`, from the first row on.
+template <class T, class F, class Step>
+void FoldColumns(const T* x, const T*, Index rows, Index cols, Index stride, T* out) {
+  const auto zero = hn::Zero(Tag<T>());
+  AlongColumns<T, 1>(
+      cols, [=](auto at, Index c, auto) ESPALIER_INLINE_LAMBDA { at.Store(F()(at.Load(x + c), zero), out + c); });
+  AlongRows<T>(1, rows, cols, [=](auto at, Index r, Index c, auto count) ESPALIER_INLINE_LAMBDA {
+    const T* p = x + r * stride + c;
+    auto most = at.Load(out + c);
+    for (Index k = 0; k < count(); ++k) most = Step()(most, F()(at.Load(p + k * stride), zero));
+    at.Store(most, out + c);
+  });
+}
+
+template <class T, bool least>
+HWY_INLINE void ArgMaxStrip(const T* x, Index rows, Index cols, Index stride, T* values, Index* indices) {
   const hn::RebindToSigned<Tag<T>> di;
   using I = hn::TFromD<decltype(di)>;
   // Places are counted in lanes as wide as T; a block is short enough for 31 bits, and blocks are compared below.
-  constexpr Index block = Index{1} << 30, L = lanes_of<T>;
-  HWY_ALIGN T best[lanes_of<T>], found[lanes_of<T>];
-  HWY_ALIGN I place[lanes_of<T>];
-  Index where[lanes_of<T>];
+  constexpr Index block = Index{1} << 30;
+  HWY_ALIGN T best[strip];
+  HWY_ALIGN I place[strip + lanes_of<T>];
   for (Index begin = 0; begin < rows; begin += block) {
     const Index end = std::min(rows, begin + block);
-    auto most = at.Load(x + begin * stride);
-    auto index = hn::Zero(di);
-    for (Index r = begin + 1; r < end; ++r) {
-      const auto v = at.Load(x + r * stride);
-      const auto better = Or(least ? Lt(v, most) : Gt(v, most), hn::AndNot(IsNaN(most), IsNaN(v)));
-      most = IfThenElse(better, v, most);
-      index = IfThenElse(RebindMask(di, better), hn::Set(di, static_cast<I>(r - begin)), index);
-    }
-    Store(most, d, found);
-    Store(index, di, place);
-    for (Index k = 0; k < L; ++k) {
-      const T v = found[k];
-      if (begin > 0 && !(least ? v < best[k] : v > best[k]) && !(std::isnan(v) && !std::isnan(best[k]))) continue;
-      best[k] = v;
-      where[k] = begin + static_cast<Index>(place[k]);
+    std::copy_n(x + begin * stride, cols, best);
+    std::fill_n(place, cols, I(0));
+    AlongRows<T>(begin + 1, end, cols,
+                 [=, &best, &place](auto at, Index r, Index c, auto count) ESPALIER_INLINE_LAMBDA {
+                   const T* p = x + r * stride + c;
+                   auto most = at.Load(best + c);
+                   auto index = hn::Load(di, place + c);
+                   for (Index k = 0; k < count(); ++k) {
+                     const auto v = at.Load(p + k * stride);
+                     const auto better = Or(least ? Lt(v, most) : Gt(v, most), hn::AndNot(IsNaN(most), IsNaN(v)));
+                     most = IfThenElse(better, v, most);
+                     index = IfThenElse(RebindMask(di, better), hn::Set(di, static_cast<I>(r + k - begin)), index);
+                   }
+                   at.Store(most, best + c);
+                   Store(index, di, place + c);  // behind the last column too, where nobody looks
+                 });
+    for (Index c = 0; c < cols; ++c) {
+      const T v = best[c], before = values[c];
+      if (begin > 0 && !(least ? v < before : v > before) && !(std::isnan(v) && !std::isnan(before))) continue;
+      values[c] = v;
+      indices[c] = begin + static_cast<Index>(place[c]);
     }
   }
-  at.Store(hn::Load(d, best), values);
-  Index count = L;
-  if constexpr (std::is_same_v<At, Part>) count = at.count;
-  std::copy_n(where, count, indices);
-}
-template <class T, bool least>
-HWY_INLINE void ArgMaxColumnsOf(const T* x, Index rows, Index cols, Index stride, T* values, Index* indices) {
-  ForEachVector<T>(cols,
-                   [=](auto at, Index c) { ArgMaxColumn<T, least>(at, x + c, rows, stride, values + c, indices + c); });
 }
 template <class T>
 void ArgMaxColumns(const T* x, Index rows, Index cols, Index stride, bool least, T* values, Index* indices) {
-  if (least)
-    ArgMaxColumnsOf<T, true>(x, rows, cols, stride, values, indices);
-  else
-    ArgMaxColumnsOf<T, false>(x, rows, cols, stride, values, indices);
+  for (Index c = 0; c < cols; c += strip)
+    (least ? ArgMaxStrip<T, true> : ArgMaxStrip<T, false>)(x + c, rows, std::min(strip, cols - c), stride, values + c,
+                                                           indices + c);
+}
+
+/// Adds in f64: `half` lanes of T become as many of f64.
+template <class T>
+void RunningSumEach(const T* x, double* state, T* y, Index n) {
+  const Tag<double> wide;
+  const hn::Rebind<T, Tag<double>> narrow;
+  constexpr Index L = lanes_of<double>;
+  Index i = 0;
+  for (; i + L <= n; i += L) {
+    Lane<double> sum = hn::LoadU(wide, state + i);
+    if constexpr (sizeof(T) == 8) {
+      sum = Add(sum, hn::LoadU(wide, x + i));
+      StoreU(sum, wide, y + i);
+    } else {
+      sum = Add(sum, hn::PromoteTo(wide, hn::LoadU(narrow, x + i)));
+      StoreU(hn::DemoteTo(narrow, sum), narrow, y + i);
+    }
+    StoreU(sum, wide, state + i);
+  }
+  for (; i < n; ++i) y[i] = static_cast<T>(state[i] += static_cast<double>(x[i]));
 }
 
 template <class T>
@@ -188,6 +216,7 @@ constexpr GroupKernels<T> Table() {
       .min = FoldColumns<T, Itself, Extreme<true>>,
       .abs_max = FoldColumns<T, Absolute, Extreme<false>>,
       .argmax = ArgMaxColumns<T>,
+      .running_sum_each = RunningSumEach<T>,
   };
 }
 

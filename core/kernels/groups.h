@@ -1,7 +1,7 @@
 // Kernels over groups of elements: a group is a contiguous row, or one column of a tile of rows.
 //
-// Column kernels run down all columns of a tile at once; the bits of a column do not depend on its neighbours. Sums are
-// of T over 64 rows at a time, then in f64. Pointers need no alignment.
+// Column kernels go along the rows of a tile and fold all its columns at once; the bits of a column do not depend on its
+// neighbours. Sums are of T over 64 rows at a time, then in f64. Pointers need no alignment.
 #pragma once
 
 #include "espalier/core/error.h"
@@ -43,6 +43,8 @@ struct GroupKernels {
   Columns max, min, abs_max;
   /// The first largest (or least, with `least`) of each column, its row in indices; the first NaN if there is one.
   void (*argmax)(const T* x, Index rows, Index cols, Index stride, bool least, T* values, Index* indices);
+  /// state[i] += x[i]; y[i] = state[i].
+  void (*running_sum_each)(const T* x, double* state, T* y, Index n);
 };
 
 /// The table of the SIMD target in use, for float or double. Cost: about two nanoseconds.
