@@ -161,23 +161,6 @@ auto bring_forward(Index k) {
   };
 }
 
-/// visit(place in the dense x, place in the dense indices) for every index; on each element of x from one thread, in
-/// ascending order.
-template <class Visit>
-void along_indices(Index outer, Index n, Index m, Index inner, const Index* index, const Visit& visit) {
-  const Index width = std::min<Index>(inner, 64), strips = (inner + width - 1) / width;
-  parallel_for(outer * strips, detail::rows_per_chunk(m * width), [&](Index begin, Index end) {
-    for (Index job = begin; job < end; ++job) {
-      const Index o = job / strips, first = job % strips * width, last = std::min(inner, first + width);
-      for (Index j = 0; j < m; ++j)
-        for (Index c = first; c < last; ++c) {
-          const Index at = (o * m + j) * inner + c;
-          visit((o * n + index[at]) * inner + c, at);
-        }
-    }
-  });
-}
-
 }  // namespace
 
 MaxResult sort(const Tensor& x, int axis, bool descending) {
@@ -218,35 +201,6 @@ MaxResult median(const Tensor& x, int axis, bool keepdim) {
       bring_forward(middle)(line);
   });
   return without_axis(y, at, keepdim);
-}
-
-Tensor take_along(const Tensor& x, const Tensor& indices, int axis) {
-  const Groups g = groups_along(x, ordered_axis("take_along", x, axis));
-  const Tensor places = indices.contiguous();
-  Tensor y = Tensor::empty(indices.shape(), x.dtype());
-  if (y.size() == 0) return y;
-  const Index m = y.size() / (g.outer * g.inner);
-  dispatch(x.dtype(), [&]<class T>() {
-    const T* p = g.x.data<T>();
-    T* out = y.write<T>("take_along");
-    along_indices(g.outer, g.n, m, g.inner, places.data<Index>(), [=](Index from, Index at) { out[at] = p[from]; });
-  });
-  return y;
-}
-
-Tensor put_along(const Tensor& g, const Tensor& indices, const Shape& shape, int axis) {
-  Tensor y = Tensor::zeros(shape, g.dtype());
-  if (g.size() == 0) return y;
-  const Groups into = groups_along(y, ordered_axis("put_along", y, axis));
-  const Tensor from = g.contiguous(), places = indices.contiguous();
-  const Index m = g.size() / (into.outer * into.inner);
-  dispatch_floating("put_along", g.dtype(), [&]<class T>() {
-    const T* p = from.data<T>();
-    T* out = y.write<T>("put_along");
-    along_indices(into.outer, into.n, m, into.inner, places.data<Index>(),
-                  [=](Index to, Index at) { out[to] += p[at]; });
-  });
-  return y;
 }
 
 }  // namespace espalier

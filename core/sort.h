@@ -20,10 +20,4 @@ MaxResult kthvalue(const Tensor& x, Index k, int axis = -1, bool keepdim = false
 /// The lower of the two middle elements, NaN if there is one. Errors: ShapeError if the axis is empty.
 MaxResult median(const Tensor& x, int axis = -1, bool keepdim = false);
 
-/// y[..., j, ...] = x[..., indices[..., j, ...], ...] along `axis`; indices (i64) as long as x on every other axis.
-/// They are not checked: they come from the functions above.
-Tensor take_along(const Tensor& x, const Tensor& indices, int axis);
-/// Its adjoint: zeros of `shape`, with g[..., j, ...] added at indices[..., j, ...].
-Tensor put_along(const Tensor& g, const Tensor& indices, const Shape& shape, int axis);
-
 }  // namespace espalier

@@ -1,9 +1,7 @@
-// Elements picked by place along an axis, and their adjoint, each the gradient of the other: what max_along, sort, topk
-// and the like are made of.
+// Elements picked by place along an axis: what max_along, sort, topk and the like are made of.
 #pragma once
 
 #include "espalier/autograd/tape.h"
-#include "espalier/core/sort.h"
 
 namespace espalier::detail {
 

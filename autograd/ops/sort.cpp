@@ -2,6 +2,7 @@
 
 #include "espalier/autograd/detail/along.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/sort.h"
 
 namespace espalier {
 namespace {

@@ -1,0 +1,109 @@
+// Copies between views and tensors made of others, against plain loops over positions.
+#include "espalier/core/rearrange.h"
+
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <limits>
+
+#include "espalier/core/rng.h"
+#include "tests/support.h"
+
+namespace espalier {
+namespace {
+
+using testing::same_bytes;
+using testing::Threads;
+using testing::throws;
+
+/// 0, 1, 2, ...: every element tells where it came from.
+Tensor counted(const Shape& shape, DType type) {
+  return Tensor::arange(0, static_cast<double>(count(shape)), 1, DType::i64).to(type).reshape(shape);
+}
+
+TEST(Copy, EveryPermutationOfEveryType) {
+  for (const DType type : {DType::f32, DType::f64, DType::i64, DType::i32, DType::u8, DType::boolean})
+    for (const Shape& shape : {Shape{3, 4, 5}, Shape{1, 70, 65}, Shape{40, 3, 33}, Shape{2, 1, 9}})
+      for (const Dims& order : {Dims{0, 2, 1}, Dims{2, 1, 0}, Dims{1, 0, 2}, Dims{2, 0, 1}, Dims{1, 2, 0}}) {
+        const Tensor x = counted(shape, type);
+        const Tensor y = x.permute(order).contiguous();
+        ASSERT_TRUE(y.is_contiguous());
+        ASSERT_TRUE(equal(y, x.permute(order)));
+        for (Index i = 0; i < y.dim(0); i += 2)
+          for (Index j = 0; j < y.dim(1); j += 3)
+            for (Index k = 0; k < y.dim(2); k += 4) ASSERT_EQ(y.at({i, j, k}), x.permute(order).at({i, j, k}));
+        Tensor back = Tensor::zeros(shape, type);
+        back.permute(order).copy_from(y);  // written through the view
+        ASSERT_TRUE(same_bytes(back, x));
+      }
+}
+
+TEST(Copy, SlicesAndBroadcastsAndThreads) {
+  const Tensor x = counted({64, 96, 40}, DType::f32);
+  const Tensor view = x.slice(0, 3, 60, 2).transpose(0, 2).slice(0, 1, 39);
+  const Threads use_one(1);
+  const Tensor one = view.contiguous();
+  const Threads use(3);
+  EXPECT_TRUE(same_bytes(view.contiguous(), one));
+  EXPECT_EQ(one.at({5, 7, 9}), x.at({21, 7, 6}));
+  const Tensor wide = Tensor::from({1.f, 2.f}, {2, 1}).broadcast_to({3, 2, 50});
+  EXPECT_EQ(wide.contiguous().at({2, 1, 49}), 2);
+  EXPECT_EQ(Tensor::from({1.f, 2.f}).broadcast_to({40, 2}).t().contiguous().at({1, 39}), 2) << "stride 0 against 1";
+}
+
+TEST(Concatenated, LeavesOutPiecesOfNothing) {
+  const Tensor a = counted({2, 3}, DType::i32), nothing = Tensor::zeros({0}, DType::i32);
+  EXPECT_TRUE(same_bytes(concatenated(std::vector{nothing, a, nothing}, 1), a));
+  EXPECT_EQ(concatenated(std::vector{nothing, nothing}).shape(), Shape({0}));
+  EXPECT_TRUE(throws<ShapeError>(
+      [&] {
+        concatenated(std::vector{a, counted({3, 2}, DType::i32)});
+      },
+      "[cat] tensor 1", "[3, 2]", "[2, 3]"));
+  EXPECT_TRUE(throws<DTypeError>([&] { concatenated(std::vector{a, a.to(DType::f32)}); }, "[cat]"));
+  EXPECT_TRUE(throws<ShapeError>([] { concatenated({}); }, "[cat]"));
+}
+
+TEST(TakeAxis, UpDownAndJumping) {
+  const Tensor x = counted({2, 6, 3}, DType::f64);
+  const std::vector<Index> places = {5, 4, 3, 0, 1, 2, 2, 0, 4};
+  const Tensor y = take_axis(x, places, 1);
+  for (std::size_t j = 0; j < places.size(); ++j)
+    for (const Index o : {0, 1}) EXPECT_EQ(y.at({o, static_cast<Index>(j), 2}), x.at({o, places[j], 2}));
+  const Tensor back = add_axis(Tensor::ones({2, 9, 3}, DType::f64), places, 6, 1);
+  EXPECT_EQ(back.select(2, 0).select(0, 1).to_vector<double>(), (std::vector<double>{2, 1, 2, 1, 2, 1}));
+  EXPECT_TRUE(throws<IndexError>([&] { take_axis(x, std::vector<Index>{6}, 1); }, "[take_axis]", "6"));
+}
+
+TEST(Padded, GrowsAndCropsInOneCall) {
+  const Tensor x = counted({3, 4}, DType::f32);
+  const Tensor y = padded(x, std::vector<Index>{-1, 2, 1, -2}, 7);
+  EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{7, 7, 7, 7, 7, 1, 2, 3, 7, 7}));
+  EXPECT_EQ(padded(x, std::vector<Index>{-3, 5}).shape(), Shape({3, 6}));
+  EXPECT_EQ(padded(Tensor::zeros({0, 2}), std::vector<Index>{0, 0, 1, 1}, 5).at({1, 1}), 5);
+  EXPECT_EQ(padded(x, std::vector<Index>{-6, 3}, 9).at({2, 0}), 9) << "cropped beyond its end";
+  EXPECT_TRUE(throws<ShapeError>([&] { padded(x, std::vector<Index>{-5, 0}); }, "[pad]", "[3, 4]"));
+}
+
+TEST(Triangles, ZeroWhatTheyCutEvenIfItIsNotANumber) {
+  const Tensor x = Tensor::full({2, 3, 4}, std::numeric_limits<double>::quiet_NaN());
+  for (const Index d : {-9, -1, 0, 2, 9}) {
+    const Tensor low = tril(x, d), high = triu(x, d);
+    for (Index i = 0; i < 3; ++i)
+      for (Index j = 0; j < 4; ++j) {
+        EXPECT_EQ(std::isnan(low.at({1, i, j})), j - i <= d);
+        EXPECT_EQ(std::isnan(high.at({1, i, j})), j - i >= d);
+      }
+  }
+}
+
+TEST(Diagonal, IsAView) {
+  Tensor x = counted({3, 4}, DType::f32);
+  EXPECT_EQ(diagonal(x, -1).to_vector<float>(), (std::vector<float>{4, 9}));
+  EXPECT_EQ(diagonal(x, 9).shape(), Shape({0}));
+  diagonal(x, 1).fill(-1);
+  EXPECT_EQ(x.at({2, 3}), -1);
+}
+
+}  // namespace
+}  // namespace espalier
