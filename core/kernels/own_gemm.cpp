@@ -239,6 +239,31 @@ void PanelGemm(const Product<T>& p) {
   }
 }
 
+// All panels of op(B), as Panels packs them.
+template <class T>
+void PackAll(const Product<T>& p, T* to) {
+  constexpr Index width = 2 * lanes<T>, pack_work = Index{1} << 15;
+  const Index grain = std::max<Index>(1, pack_work / std::max<Index>(1, width * p.k));
+  parallel_for(detail::chunk_count(p.n, width), grain, [&](Index begin, Index end) {
+    for (Index s = begin; s < end; ++s)
+      PackPanel(p, s * width, std::min(width, p.n - s * width), width, to + s * width * p.k);
+  });
+}
+
+// The product of a few rows with panels that PackAll made.
+template <class T>
+void MultiplyPrepacked(const Product<T>& p, const T* panels) {
+  constexpr Index width = 2 * lanes<T>, chunk_work = Index{1} << 20;
+  const Index grain = std::max<Index>(1, chunk_work / std::max<Index>(1, p.m * width * p.k));
+  const Left<T> left{nullptr};
+  parallel_for(detail::chunk_count(p.n, width), grain, [&](Index begin, Index end) {
+    for (Index s = begin; s < end; ++s) {
+      const Index j = s * width;
+      PanelRows<2>(p, 0, p.m, left, j, Panel<T>{panels + j * p.k, width}, std::min(width, p.n - j));
+    }
+  });
+}
+
 template <class T>
 void FinishRow(const Product<T>& p, const T* sums, Index begin, Index end) {
   for (Index j = begin; j < end; ++j) {
@@ -421,6 +446,12 @@ void GemvF32(const Product<float>& p) { Gemv(p); }
 void GemvF64(const Product<double>& p) { Gemv(p); }
 void FewRowsF32(const Product<float>& p) { FewRows(p); }
 void FewRowsF64(const Product<double>& p) { FewRows(p); }
+void PackAllF32(const Product<float>& p, float* to) { PackAll(p, to); }
+void PackAllF64(const Product<double>& p, double* to) { PackAll(p, to); }
+void MultiplyPrepackedF32(const Product<float>& p, const float* panels) { MultiplyPrepacked(p, panels); }
+void MultiplyPrepackedF64(const Product<double>& p, const double* panels) { MultiplyPrepacked(p, panels); }
+Index PanelWidthF32() { return 2 * lanes<float>; }
+Index PanelWidthF64() { return 2 * lanes<double>; }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
@@ -436,6 +467,12 @@ HWY_EXPORT(GemvF32);
 HWY_EXPORT(GemvF64);
 HWY_EXPORT(FewRowsF32);
 HWY_EXPORT(FewRowsF64);
+HWY_EXPORT(PackAllF32);
+HWY_EXPORT(PackAllF64);
+HWY_EXPORT(MultiplyPrepackedF32);
+HWY_EXPORT(MultiplyPrepackedF64);
+HWY_EXPORT(PanelWidthF32);
+HWY_EXPORT(PanelWidthF64);
 
 template <>
 void panel_gemm(const Product<float>& p) {
@@ -469,6 +506,49 @@ template <>
 void few_rows(const Product<double>& p) {
   HWY_DYNAMIC_DISPATCH(FewRowsF64)(p);
 }
+
+template <class T>
+Prepacked<T>::Prepacked(const Operand<T>& b, Index k, Index n) : k_(k), n_(n) {
+  constexpr bool single = sizeof(T) == sizeof(float);
+  const Index width = single ? HWY_DYNAMIC_DISPATCH(PanelWidthF32)() : HWY_DYNAMIC_DISPATCH(PanelWidthF64)();
+  const Index size = detail::chunk_count(n, width) * width * k;
+  panels_ = StoragePtr(Storage::take(static_cast<std::uint64_t>(size) * sizeof(T)));
+  Product<T> p{};
+  p.n = n;
+  p.k = k;
+  p.b = b.data;
+  p.b_row = b.transposed ? 1 : b.stride;
+  p.b_column = b.transposed ? b.stride : 1;
+  T* to = reinterpret_cast<T*>(panels_->data());
+  if constexpr (single)
+    HWY_DYNAMIC_DISPATCH(PackAllF32)(p, to);
+  else
+    HWY_DYNAMIC_DISPATCH(PackAllF64)(p, to);
+}
+
+template <class T>
+void Prepacked<T>::multiply(Index m, const T* a, Index a_stride, T* c, Index c_stride, bool accumulate) const {
+  Product<T> p{};
+  p.m = m;
+  p.n = n_;
+  p.k = k_;
+  p.alpha = T(1);
+  p.beta = accumulate ? T(1) : T(0);
+  p.a = a;
+  p.a_row = a_stride;
+  p.a_column = 1;
+  p.c = c;
+  p.c_row = c_stride;
+  p.c_column = 1;
+  const T* panels = reinterpret_cast<const T*>(panels_->data());
+  if constexpr (sizeof(T) == sizeof(float))
+    HWY_DYNAMIC_DISPATCH(MultiplyPrepackedF32)(p, panels);
+  else
+    HWY_DYNAMIC_DISPATCH(MultiplyPrepackedF64)(p, panels);
+}
+
+template class Prepacked<float>;
+template class Prepacked<double>;
 
 }  // namespace espalier::kernels
 #endif

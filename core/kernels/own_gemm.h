@@ -3,6 +3,7 @@
 #pragma once
 
 #include "espalier/core/kernels/gemm.h"
+#include "espalier/core/storage.h"
 
 namespace espalier::kernels {
 
@@ -36,5 +37,21 @@ void gemv(const Product<T>& product);
 /// Few rows times a transposed B, which is read once and never packed. Needs a_column = 1, b_row = 1, c_column = 1.
 template <class T>
 void few_rows(const Product<T>& product);
+
+/// op(B) [k, n], laid out once for many products with few rows each: a recurrence multiplies by its weight at every
+/// step, where packing it anew would cost as much as the product.
+template <class T>
+class Prepacked final {
+ public:
+  Prepacked(const Operand<T>& b, Index k, Index n);
+  /// C = A op(B), or C += A op(B). A [m, k] and C [m, n], rows `a_stride` and `c_stride` apart; C overlaps neither.
+  /// The bits of a row do not depend on the other rows. Columns are shared out between threads where the work is worth
+  /// it; inside a parallel_for it runs on its own thread.
+  void multiply(Index m, const T* a, Index a_stride, T* c, Index c_stride, bool accumulate) const;
+
+ private:
+  Index k_, n_;
+  StoragePtr panels_;
+};
 
 }  // namespace espalier::kernels
