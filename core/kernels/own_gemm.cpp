@@ -250,16 +250,39 @@ void PackAll(const Product<T>& p, T* to) {
   });
 }
 
+// Rows of the next block where `left` remain: as many as go in one, but no stragglers of one or two rows, which would
+// leave most of the multipliers idle.
+constexpr Index NextBlock(Index left) {
+  constexpr Index most = block_rows(2), small = 6;
+  if (left == most || left >= most + 3) return most;
+  return left <= small ? left : std::min(small, (left + 1) / 2);
+}
+
+// The product of `rows` rows, at most `most`, with one panel.
+template <int most, class T>
+HWY_INLINE void SmallBlock(Index rows, const Product<T>& p, Index i, Index j, const Panel<T>& panel, Index columns) {
+  if constexpr (most > 0) {
+    if (rows < most) return SmallBlock<most - 1>(rows, p, i, j, panel, columns);
+    Block<most, 2>(p, i, Rows<T>{p.a + i * p.a_row, p.a_row, 1}, j, panel, columns);
+  }
+}
+
 // The product of a few rows with panels that PackAll made.
 template <class T>
 void MultiplyPrepacked(const Product<T>& p, const T* panels) {
   constexpr Index width = 2 * lanes<T>, chunk_work = Index{1} << 20;
   const Index grain = std::max<Index>(1, chunk_work / std::max<Index>(1, p.m * width * p.k));
-  const Left<T> left{nullptr};
   parallel_for(detail::chunk_count(p.n, width), grain, [&](Index begin, Index end) {
     for (Index s = begin; s < end; ++s) {
-      const Index j = s * width;
-      PanelRows<2>(p, 0, p.m, left, j, Panel<T>{panels + j * p.k, width}, std::min(width, p.n - j));
+      const Index j = s * width, columns = std::min(width, p.n - j);
+      const Panel<T> panel{panels + j * p.k, width};
+      for (Index i = 0, rows; i < p.m; i += rows) {
+        rows = NextBlock(p.m - i);
+        if (rows > 6)
+          Block<block_rows(2), 2>(p, i, Rows<T>{p.a + i * p.a_row, p.a_row, 1}, j, panel, columns);
+        else
+          SmallBlock<6>(rows, p, i, j, panel, columns);
+      }
     }
   });
 }
