@@ -1,6 +1,7 @@
 #include "espalier/autograd/ops/recurrent.h"
 
 #include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/join.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/core/recurrent.h"
 
@@ -37,30 +38,6 @@ void refuse_packed(const char* op, const Inputs& in) {
 
 // --- one step -------------------------------------------------------------------------------------------------------
 
-/// Columns [k n, (k + 1) n) of v [N, gates n], and the way back: both differentiable, for second derivatives.
-Variable gate(const Variable& v, Index k, Index gates);
-Variable place(const Variable& g, Index k, Index gates) {
-  const Index n = g.shape()[1];
-  Tensor y = Tensor::zeros({g.shape()[0], gates * n}, g.dtype());
-  y.narrow(1, k * n, n).copy_from(g.value(), "recurrent");
-  if (!recording(g)) return y;
-  return record("place_gate", std::move(y), {&g}, [k, gates](const Variable& d, Wants) { return gate(d, k, gates); });
-}
-Variable gate(const Variable& v, Index k, Index gates) {
-  const Index n = v.shape()[1] / gates;
-  Tensor y = v.value().narrow(1, k * n, n);
-  if (!recording(v)) return y;
-  return record("gate", std::move(y), {&v}, [k, gates](const Variable& d, Wants) { return place(d, k, gates); });
-}
-Variable join(std::initializer_list<Variable> parts) {
-  Variable all;
-  Index k = 0;
-  for (const Variable& part : parts) {
-    const Variable placed = place(part, k++, static_cast<Index>(parts.size()));
-    all = all.defined() ? add(all, placed) : placed;
-  }
-  return all;
-}
 Variable sigmoid_slope(const Variable& y) { return sub(y, square(y)); }
 Variable tanh_slope(const Variable& y) { return affine(square(y), -1, 1); }
 Variable or_zeros(const Variable& g, const Shape& shape, DType type) {
@@ -70,15 +47,15 @@ Variable or_zeros(const Variable& g, const Shape& shape, DType type) {
 /// Gradients of a and p together, and of c: made of ops.
 std::array<Variable, 3> lstm_gates_backward(std::span<const Variable> gs, const Variable& a, const Variable& p,
                                             const Variable& c) {
-  const Variable sums = add(a, p);
-  const Variable i = sigmoid(gate(sums, 0, 4)), f = sigmoid(gate(sums, 1, 4)), g = tanh(gate(sums, 2, 4)),
-                 o = sigmoid(gate(sums, 3, 4));
+  const std::vector<Variable> sums = chunk(add(a, p), 4, 1);
+  const Variable i = sigmoid(sums[0]), f = sigmoid(sums[1]), g = tanh(sums[2]), o = sigmoid(sums[3]);
   const Variable inner = tanh(add(mul(f, c), mul(i, g)));
   const Variable dh = or_zeros(gs[0], c.shape(), c.dtype());
   const Variable through = mul(mul(dh, o), tanh_slope(inner));
   const Variable dc = gs[1].defined() ? add(through, gs[1]) : through;
-  const Variable d = join({mul(mul(dc, g), sigmoid_slope(i)), mul(mul(dc, c), sigmoid_slope(f)),
-                           mul(mul(dc, i), tanh_slope(g)), mul(mul(dh, inner), sigmoid_slope(o))});
+  const Variable d = cat({mul(mul(dc, g), sigmoid_slope(i)), mul(mul(dc, c), sigmoid_slope(f)),
+                          mul(mul(dc, i), tanh_slope(g)), mul(mul(dh, inner), sigmoid_slope(o))},
+                         1);
   return gradients(d, d, mul(dc, f));
 }
 
@@ -104,13 +81,13 @@ LstmCellResult lstm_gates(const Variable& a, const Variable& p, const Variable& 
 
 std::array<Variable, 3> gru_gates_backward(const Variable& dh, const Variable& a, const Variable& p,
                                            const Variable& h) {
-  const Variable r = sigmoid(add(gate(a, 0, 3), gate(p, 0, 3))), z = sigmoid(add(gate(a, 1, 3), gate(p, 1, 3)));
-  const Variable inner = gate(p, 2, 3);
-  const Variable n = tanh(add(gate(a, 2, 3), mul(r, inner)));
+  const std::vector<Variable> as = chunk(a, 3, 1), ps = chunk(p, 3, 1);
+  const Variable r = sigmoid(add(as[0], ps[0])), z = sigmoid(add(as[1], ps[1])), &inner = ps[2];
+  const Variable n = tanh(add(as[2], mul(r, inner)));
   const Variable through = mul(dh, z);
   const Variable dn = mul(sub(dh, through), tanh_slope(n));
   const Variable dr = mul(mul(dn, inner), sigmoid_slope(r)), dz = mul(mul(dh, sub(h, n)), sigmoid_slope(z));
-  return gradients(join({dr, dz, dn}), join({dr, dz, mul(dn, r)}), through);
+  return gradients(cat({dr, dz, dn}, 1), cat({dr, dz, mul(dn, r)}, 1), through);
 }
 
 Variable gru_gates(const Variable& a, const Variable& p, const Variable& h) {
