@@ -550,7 +550,8 @@ Prepacked<T>::Prepacked(const Operand<T>& b, Index k, Index n) : k_(k), n_(n) {
 }
 
 template <class T>
-void Prepacked<T>::multiply(Index m, const T* a, Index a_stride, T* c, Index c_stride, bool accumulate) const {
+void Prepacked<T>::multiply(Index m, const T* a, Index a_stride, T* c, Index c_stride, bool accumulate,
+                            const T* bias) const {
   Product<T> p{};
   p.m = m;
   p.n = n_;
@@ -563,6 +564,8 @@ void Prepacked<T>::multiply(Index m, const T* a, Index a_stride, T* c, Index c_s
   p.c = c;
   p.c_row = c_stride;
   p.c_column = 1;
+  p.bias = bias;
+  p.bias_step = 1;
   const T* panels = reinterpret_cast<const T*>(panels_->data());
   if constexpr (sizeof(T) == sizeof(float))
     HWY_DYNAMIC_DISPATCH(MultiplyPrepackedF32)(p, panels);

@@ -44,10 +44,12 @@ template <class T>
 class Prepacked final {
  public:
   Prepacked(const Operand<T>& b, Index k, Index n);
-  /// C = A op(B), or C += A op(B). A [m, k] and C [m, n], rows `a_stride` and `c_stride` apart; C overlaps neither.
-  /// The bits of a row do not depend on the other rows. Columns are shared out between threads where the work is worth
-  /// it; inside a parallel_for it runs on its own thread.
-  void multiply(Index m, const T* a, Index a_stride, T* c, Index c_stride, bool accumulate) const;
+  /// C = A op(B) + bias, or C += A op(B) + bias. A [m, k] and C [m, n], rows `a_stride` and `c_stride` apart; C overlaps
+  /// neither; bias [n] or null. The bits of a row do not depend on the other rows. Columns are shared out between
+  /// threads where the work is worth it; inside a parallel_for it runs on its own thread. Meant for up to some 50 rows;
+  /// more are better cut by the caller.
+  void multiply(Index m, const T* a, Index a_stride, T* c, Index c_stride, bool accumulate,
+                const T* bias = nullptr) const;
 
  private:
   Index k_, n_;
