@@ -2,12 +2,12 @@
 //
 //   std::cout << nn::summary(model, sample);
 //
-//   layer     type    output    parameters  sparsity       MACs
-//   -----------------------------------------------------------
-//   layers.0  Linear  [16, 32]         288     0.0 %      4,096
-//   layers.1  Linear  [16, 4]          132     0.0 %      2,048
-//   -----------------------------------------------------------
-//   total             [16, 4]          420     0.0 %      6,144
+//   layer     type    output    parameters  sparsity   MACs
+//   -------------------------------------------------------
+//   layers.0  Linear  [16, 32]         288     0.0 %  4,096
+//   layers.1  Linear  [16, 4]          132     0.0 %  2,048
+//   -------------------------------------------------------
+//   total             [16, 4]          420     0.0 %  6,144
 #pragma once
 
 #include <functional>
