@@ -72,8 +72,8 @@ auto call(const F& f, std::span<const Variable> inputs, std::index_sequence<I...
 /// f(inputs...), a Variable, a std::vector or a std::array of them. While a tape records, f runs unrecorded and is
 /// called again by backward: it must then do the same, and what it refers to must still exist. Its second run sees the
 /// Label of the first, a tape that is alive (so modules train as before, unless train() or eval() was called in
-/// between), layers' generators (RngCell) and running statistics (Buffer) as they were at the first; these end up as if
-/// f had run once. Every recorded value that f uses must be one of its inputs; parameters need not be. A module is held
+/// between), and what layers keep in Buffers, generators and running statistics, as it was at the first; these end up as
+/// if f had run once. Every recorded value that f uses must be one of its inputs; parameters need not be. A module is held
 /// by reference, other functions by value.
 /// Errors: GradError if f returns a recorded value that was no input, and, from backward, if f uses one, or comes out
 /// otherwise than the first time; an input or a parameter that was changed in place before backward, as in every op.

@@ -11,7 +11,7 @@
 namespace espalier {
 
 /// Written down while a segment runs without a tape: the parameters it reads, which a gradient will have to reach, and
-/// what the cells that const layers change (Buffer, RngCell) held before their first change.
+/// what the cells that const layers change (Buffer) held before their first change.
 class Replay final {
  public:
   /// The one that writes down on this thread, or null.

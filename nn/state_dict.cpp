@@ -19,6 +19,15 @@ std::string listed(const char* what, const std::vector<std::string>& names) {
 
 std::string quoted(const std::string& name) { return "'" + name + "'"; }
 
+std::string_view last_name(std::string_view name) {
+  const std::size_t dot = name.rfind('.');
+  return dot == name.npos ? name : name.substr(dot + 1);
+}
+/// The position of a layer's generator (dropout): PyTorch has none.
+bool is_generator(std::string_view name) { return last_name(name) == "rng"; }
+/// Its counters of batches PyTorch's older files lack.
+bool is_optional(std::string_view name) { return is_generator(name) || last_name(name) == "num_batches_tracked"; }
+
 /// Looks up what belongs where; changes nothing.
 class Matcher {
  public:
@@ -36,7 +45,7 @@ class Matcher {
       found = &at->second;
     }
     if (!found) {
-      missing_.push_back(names[0]);
+      if (!is_optional(names[0])) missing_.push_back(names[0]);
       return nullptr;
     }
     if (!found->defined() || !(found->shape() == have.shape()))
@@ -49,9 +58,8 @@ class Matcher {
   }
 
   void find_unexpected(const std::map<std::string, bool>& known) {
-    constexpr std::string_view counter = "num_batches_tracked";
     for (const auto& [name, tensor] : dict_)
-      if (!known.contains(name) && !name.ends_with(counter)) unexpected_.push_back(name);
+      if (!known.contains(name) && !is_optional(name)) unexpected_.push_back(name);
   }
 
   StateDictReport report(bool strict) const {
@@ -83,7 +91,8 @@ StateDict state_dict(const Module& model) {
     const Tensor& value = named.parameter->value();
     dict[named.name] = value.packed() ? value.densify() : value.clone();
   }
-  for (const NamedBuffer& named : model.buffers()) dict[named.name] = named.buffer->value().clone();
+  for (const NamedBuffer& named : model.buffers())
+    if (!is_generator(named.name)) dict[named.name] = named.buffer->value().clone();
   for (const Alias& alias : model.aliases()) dict[alias.name] = dict.at(alias.of);
   return dict;
 }

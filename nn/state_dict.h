@@ -17,7 +17,8 @@ namespace espalier::nn {
 using StateDict = std::map<std::string, Tensor>;
 
 /// Copies of all parameters and buffers, under every name: a tied parameter's second name has an entry, too, as in
-/// PyTorch. Pruned weights are 0 in it, packed ones dense.
+/// PyTorch. Pruned weights are 0 in it, packed ones dense. Generators of layers, buffers called "rng", are left out, for
+/// PyTorch has none: a run to go on later is io::save_checkpoint's.
 StateDict state_dict(const Module& model);
 
 struct StateDictOptions {
@@ -31,7 +32,7 @@ struct StateDictReport {
 };
 
 /// Writes values into the existing parameters and buffers; masks stay, and what they prune stays 0. One name of a tied
-/// parameter is enough. PyTorch's counters of batches, "...num_batches_tracked", are passed over.
+/// parameter is enough. Generators ("rng") and counters of batches ("num_batches_tracked") may be there or not.
 /// Errors: ConfigError that lists all names that are missing or unexpected, if strict; ShapeError, DTypeError that list
 /// all that do not fit, strict or not; ConfigError for a packed weight, or names of a tied parameter that differ in
 /// value. Everything is checked before anything changes.

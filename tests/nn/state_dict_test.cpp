@@ -75,6 +75,30 @@ TEST(StateDict, TakesWhatPyTorchWrites) {
   EXPECT_TRUE(equal(model.out.weight.value(), transposed));
 }
 
+TEST(StateDict, WhatPyTorchHasNotIsNoDifference) {
+  class Noisy final : public nn::Module {
+   public:
+    explicit Noisy(Rng& rng)
+        : layer(rng, 2, 2), rng_(Tensor::zeros({3}, DType::i64)), num_batches_tracked(Tensor::scalar(0, DType::i64)) {}
+    void members(nn::Visitor& v) override {
+      v("layer", layer)("rng", rng_)("num_batches_tracked", num_batches_tracked);
+    }
+    nn::Linear layer;
+    Buffer rng_, num_batches_tracked;
+  };
+  Rng rng(1);
+  Noisy model(rng);
+  EXPECT_EQ(keys(nn::state_dict(model)),
+            (std::vector<std::string>{"layer.bias", "layer.weight", "num_batches_tracked"}));
+  const nn::StateDict dict = nn::state_dict(model.layer);
+  nn::StateDict prefixed;
+  for (const auto& [name, tensor] : dict) prefixed["layer." + name] = tensor;
+  EXPECT_TRUE(nn::load_state_dict(model, prefixed).missing.empty());
+  prefixed["num_batches_tracked"] = Tensor::scalar(4, DType::i64);
+  nn::load_state_dict(model, prefixed);
+  EXPECT_EQ(model.num_batches_tracked.value().item(), 4);
+}
+
 TEST(StateDict, MasksStay) {
   Rng rng(1);
   nn::Linear layer(rng, 2, 2);
