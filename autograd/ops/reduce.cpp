@@ -39,23 +39,18 @@ Variable zero_as_infinity(const Variable& y) {
              })));
 }
 
-/// 1 where |x|, or x, is y (NaN is NaN), else 0; with the sign of x.
-Tensor where_equal(const char* op, const Tensor& x, const Tensor& y, bool absolute) {
-  return zip_with(op, x, y, [absolute](auto v, auto most) -> decltype(v) {
-    using T = decltype(v);
-    const T size = absolute ? std::abs(v) : v;
-    if (!(size == most || (std::isnan(size) && std::isnan(most)))) return T(0);
-    return absolute ? T((v > 0) - (v < 0)) : T(1);
-  });
-}
-
-/// The gradient of an extreme y: shared evenly by all elements that are equal to it.
+/// The gradient of an extreme y of x, or with `absolute` of |x|: shared evenly by all elements that are equal to it (NaN
+/// to NaN).
 Variable shared_by_equals(const char* op, const Variable& g, const Tensor& x, const Tensor& y, const Over& over,
                           bool absolute) {
-  const Tensor equal = where_equal(op, x, y.reshape(over.kept), absolute);
-  const Tensor number =
-      sum(absolute ? map_with(op, equal, [](auto v) { return std::abs(v); }) : equal, over.axes, true);
-  return mul(Variable(equal), over.keep(div(g, Variable(number.reshape(g.shape())))));
+  Tensor weight = zip_with(op, x, y.reshape(over.kept), [absolute](auto v, auto most) -> decltype(v) {
+    const auto size = absolute ? std::abs(v) : v;
+    return size == most || (std::isnan(size) && std::isnan(most)) ? decltype(v)(1) : decltype(v)(0);
+  });
+  const Tensor number = sum(weight, over.axes, true);
+  if (absolute)  // a zero counts among its equals, but has no slope
+    weight = zip_with(op, x, weight, [](auto v, auto w) { return v > 0 ? w : v < 0 ? -w : v * w; });
+  return mul(Variable(weight), over.keep(div(g, Variable(number.reshape(g.shape())))));
 }
 
 }  // namespace
