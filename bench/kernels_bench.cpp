@@ -92,7 +92,6 @@ void binary(benchmark::State& state, kernels::BinaryKernel kernels::BinaryKernel
   per_element(state, elements, 12);
 }
 BENCHMARK_CAPTURE(binary, add, &kernels::BinaryKernels::add);
-BENCHMARK_CAPTURE(binary, gelu_backward, &kernels::BinaryKernels::gelu_backward);
 
 void sum(benchmark::State& state) {
   const auto x = numbers(elements);

@@ -61,7 +61,7 @@ if(ESPALIER_BUILD_BENCHMARKS)
   foreach(source IN LISTS micro)
     cmake_path(GET source STEM name)
     espalier_program(${name} ${source})
-    target_link_libraries(${name} PRIVATE benchmark::benchmark benchmark::benchmark_main)
+    target_link_libraries(${name} PRIVATE benchmark::benchmark benchmark::benchmark_main hwy::hwy)
   endforeach()
 endif()
 

@@ -44,7 +44,7 @@ forbid 'No relative includes' "$include[\"<]\.\.?/"
 forbid 'A program includes "espalier/...", or its own tree by its path from the top' "$include\"([^/\"]*\"|(core|autograd|nn|optim|prune|data|io|train)/)"
 forbid 'OpenBLAS: core/kernels/gemm.cpp only, and beside it in the benchmarks' "$include[\"<](cblas|openblas_config|f77blas)" 'core/kernels/gemm\.cpp|bench/'
 forbid 'oneTBB: core/*.cpp only' "$include[\"<](tbb|oneapi)/" 'core/[^:]*\.cpp'
-forbid 'Highway: core/ only' "$include[\"<]hwy/" 'core/'
+forbid 'Highway: core/ only, and beside it in the benchmarks' "$include[\"<]hwy/" 'core/|bench/'
 forbid 'Random123: core/*.cpp only' "$include[\"<]Random123/" 'core/[^:]*\.cpp'
 forbid 'zlib: data/*.cpp and io/*.cpp only' "$include[\"<]zlib" '(data|io)/[^:]*\.cpp'
 forbid 'JSON: io/*.cpp, train/*.cpp and programs only' "$include[\"<]nlohmann/" '(io|train)/[^:]*\.cpp|bench/|examples/|tests/'
