@@ -110,7 +110,10 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b) {
       const T *p_row = p + p_at, *q_row = q + q_at;
       T* out_row = out + at;
       if (sc == 1 && sa == 1 && sb == 1) {
-        for (Index i = 0; i < length; ++i) out_row[i] = condition_row[i] ? p_row[i] : q_row[i];
+        for (Index i = 0; i < length; ++i) {
+          const T yes_value = p_row[i], no_value = q_row[i];  // both are read, so that the loop has no branch
+          out_row[i] = condition_row[i] ? yes_value : no_value;
+        }
       } else if (sc == 0) {  // a row is chosen as a whole
         const T* from = *condition_row ? p_row : q_row;
         const Index step = *condition_row ? sa : sb;
