@@ -69,15 +69,15 @@ Variable dot(const Variable& a, const Variable& b) {
 
 struct Activation::Rule {
   const char* name;
-  kernels::UnaryKernel kernels::UnaryKernels::*forward;     // null: done by the product itself
-  kernels::BinaryKernel kernels::BinaryKernels::*backward;  // of (g, output or input)
+  kernels::UnaryKernel kernels::UnaryKernels::*forward;       // null: done by the product itself
+  kernels::BinaryKernel kernels::BackwardKernels::*backward;  // of (g, output or input)
   bool from_output;
   Variable (*slope)(const Variable& v);  // in ops, of the same v, for a backward pass that is itself recorded
 };
 
 namespace {
 
-using kernels::BinaryKernels;
+using kernels::BackwardKernels;
 using kernels::UnaryKernels;
 
 /// 1 where y > 0, else 0.
@@ -105,12 +105,12 @@ Variable silu_slope(const Variable& z) {
   return mul(s, affine(mul(z, affine(s, -1, 1)), 1, 1));
 }
 
-constexpr Activation::Rule relu_rule{"relu", nullptr, &BinaryKernels::relu_backward, true, relu_slope};
-constexpr Activation::Rule tanh_rule{"tanh", &UnaryKernels::tanh, &BinaryKernels::tanh_backward, true, tanh_slope};
-constexpr Activation::Rule sigmoid_rule{"sigmoid", &UnaryKernels::sigmoid, &BinaryKernels::sigmoid_backward, true,
+constexpr Activation::Rule relu_rule{"relu", nullptr, &BackwardKernels::relu, true, relu_slope};
+constexpr Activation::Rule tanh_rule{"tanh", &UnaryKernels::tanh, &BackwardKernels::tanh, true, tanh_slope};
+constexpr Activation::Rule sigmoid_rule{"sigmoid", &UnaryKernels::sigmoid, &BackwardKernels::sigmoid, true,
                                         sigmoid_slope};
-constexpr Activation::Rule gelu_rule{"gelu", &UnaryKernels::gelu, &BinaryKernels::gelu_backward, false, gelu_slope};
-constexpr Activation::Rule silu_rule{"silu", &UnaryKernels::silu, &BinaryKernels::silu_backward, false, silu_slope};
+constexpr Activation::Rule gelu_rule{"gelu", &UnaryKernels::gelu, &BackwardKernels::gelu, false, gelu_slope};
+constexpr Activation::Rule silu_rule{"silu", &UnaryKernels::silu, &BackwardKernels::silu, false, silu_slope};
 
 /// Gradients of x, weight and bias, g being that of x W^T + bias.
 std::array<Variable, 3> linear_gradients(const Variable& g, const Variable& x, const Variable& w, Wants wants) {
@@ -157,7 +157,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                     const Variable h =
                         recording(g, v)
                             ? mul(g, rule->slope(v))
-                            : Variable(zip(rule->name, kernels::binary().*rule->backward, g.value(), v.value()));
+                            : Variable(zip(rule->name, kernels::backward().*rule->backward, g.value(), v.value()));
                     return linear_gradients(h, x.get(), w.get(), wants);
                   });
   }
@@ -167,7 +167,7 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
         // A recorded pass needs the product as a function of x, weight and bias: it is computed again.
         const Variable h = recording(g, x.get(), w.get(), b.get())
                                ? mul(g, rule->slope(linear(x.get(), w.get(), b.get())))
-                               : Variable(zip(rule->name, kernels::binary().*rule->backward, g.value(), z));
+                               : Variable(zip(rule->name, kernels::backward().*rule->backward, g.value(), z));
         return linear_gradients(h, x.get(), w.get(), wants);
       });
 }
