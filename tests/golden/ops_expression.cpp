@@ -39,6 +39,16 @@ Outputs long_chain(const Call& call) {
   return {x};
 }
 
+Outputs softmax_by_hand(const Call& call) {
+  const Variable x = call.named("x"), e = exp(x - amax(x, {1}, true));
+  return {e / sum(e, {1}, true)};
+}
+
+Outputs view_chain(const Call& call) {
+  const Variable x = call.named("x"), rows = slice(reshape(permute(x, {2, 0, 1}), {4, 6}), 0, 1, 4);
+  return {sum(transpose(slice(rows, 1, 0, 6, 2), 0, 1), {0}) * mean(x)};
+}
+
 const std::map<std::string, Op>& expressions() {
   static const std::map<std::string, Op> table = {
       {"bcast-reuse", [](const Call& c) { return Outputs{(c[0] + c[1]) * c[1] + sum(c[1])}; }},
@@ -50,7 +60,9 @@ const std::map<std::string, Op>& expressions() {
       {"self-matmul", [](const Call& c) { return Outputs{matmul(matmul(c[0], transpose(c[0], 0, 1)), c[0])}; }},
       {"self-mul", [](const Call& c) { return Outputs{c[0] * c[0] * c[0]}; }},
       {"self-sub", [](const Call& c) { return Outputs{c[0] - c[0]}; }},
+      {"softmax-by-hand", softmax_by_hand},
       {"two-outputs", two_outputs},
+      {"view-chain", view_chain},
       {"unused-branch", [](const Call& c) { return Outputs{(c[1] * c[0]).detach() * c[0]}; }},
   };
   return table;
