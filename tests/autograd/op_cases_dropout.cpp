@@ -1,7 +1,6 @@
-#include <Random123/philox.h>
-
 #include "espalier/autograd/ops/dropout.h"
 #include "tests/autograd/op_cases.h"
+#include "tests/support/philox.h"
 
 namespace espalier::testing {
 namespace {
@@ -10,8 +9,8 @@ constexpr double p = 0.3;
 
 /// Decision i of a fresh Rng(17): draw w of block b serves decision 16 w + b of each 64.
 bool stays(Index i) {
-  const auto at = static_cast<std::uint32_t>(i), block = at / 64 * 16 + at % 16;
-  const r123::Philox4x32::ctr_type bits = r123::Philox4x32()({{block, 0, 0, 0}}, {{17, 0}});
+  const auto at = static_cast<std::size_t>(i);
+  const auto bits = philox(17, 0, at / 64 * 16 + at % 16);
   return static_cast<double>(bits[at % 64 / 16]) >= p * 0x1p32;
 }
 

@@ -1,6 +1,5 @@
 #include "espalier/core/dropout.h"
 
-#include <Random123/philox.h>
 #include <gtest/gtest.h>
 
 #include <bit>
@@ -8,6 +7,7 @@
 #include <limits>
 
 #include "tests/support.h"
+#include "tests/support/philox.h"
 
 namespace espalier {
 namespace {
@@ -26,13 +26,14 @@ TEST(RandomBits, AreThoseOfThePlainGenerator) {
   constexpr double p = 0.7;
   const Tensor bits = random_bits(rng, 64 * 5, p);
   EXPECT_EQ(rng.state()[2], counter + 5 * 16);
-  auto low = [](std::uint64_t v) { return static_cast<std::uint32_t>(v); };
-  auto high = [](std::uint64_t v) { return static_cast<std::uint32_t>(v >> 32); };
+  const auto first = testing::philox(key, stream, counter);
+  Rng same;
+  same.set_state({key, stream, counter});
+  EXPECT_EQ(same.next(), first[0] | static_cast<std::uint64_t>(first[1]) << 32);  // the reference is Rng's function
   for (std::uint64_t k = 0; k < 5; ++k)
     for (std::uint64_t i = 0; i < 64; ++i) {
       const std::uint64_t block = counter + 16 * k + i % 16;
-      const auto draws =
-          r123::Philox4x32()({{low(block), high(block), low(stream), high(stream)}}, {{low(key), high(key)}});
+      const auto draws = testing::philox(key, stream, block);
       const bool expected = static_cast<double>(draws[i / 16]) >= std::round(0x1p32 * (1 - p));
       EXPECT_EQ(word(bits, static_cast<Index>(k)) >> i & 1, expected) << k << ' ' << i;
     }
