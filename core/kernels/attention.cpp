@@ -18,12 +18,6 @@ namespace {
 template <class T>
 constexpr T lowest = -std::numeric_limits<T>::infinity();
 
-/// Largest lane.
-template <class T>
-HWY_INLINE T MaxLane(Lane<T> v) {
-  return hn::GetLane(hn::MaxOfLanes(Tag<T>(), v));
-}
-
 /// score + mask; lanes behind the end become `fill`.
 template <class T, bool masked>
 struct Scores {
@@ -46,15 +40,8 @@ HWY_INLINE void SoftmaxOf(const ScoreTile<T>& tile, T* largest, double* sum, T* 
     T* row = tile.scores + r * tile.stride;
     const Scores<T, masked> score{row, masked ? tile.mask + r * tile.mask_stride : nullptr};
     const Index n = std::clamp<Index>(tile.visible + r, 0, tile.columns);
-    auto most0 = hn::Set(d, largest[r]), most1 = most0;  // Max keeps its second operand if the first is NaN
-    Index i = 0;
-    for (; i + 2 * L <= n; i += 2 * L) {
-      most0 = hn::Max(score(Whole(), i, lowest<T>), most0);
-      most1 = hn::Max(score(Whole(), i + L, lowest<T>), most1);
-    }
-    for (; i + L <= n; i += L) most0 = hn::Max(score(Whole(), i, lowest<T>), most0);
-    if (i < n) most1 = hn::Max(score(Part{n - i}, i, lowest<T>), most1);
-    const T most = MaxLane<T>(hn::Max(most0, most1));
+    const T most = LargestNumber<T>(n, largest[r],
+                                    [&](auto at, Index k) ESPALIER_INLINE_LAMBDA { return score(at, k, lowest<T>); });
     // A row that sees nothing so far has terms exp(-infinity); NaN stays NaN.
     const T subtracted = most == lowest<T> ? T(0) : most;
     const auto shift = hn::Set(d, subtracted);
@@ -64,7 +51,8 @@ HWY_INLINE void SoftmaxOf(const ScoreTile<T>& tile, T* largest, double* sum, T* 
       at.Store(p, row + k);
       into = Add(into, p);
     };
-    for (i = 0; i + 2 * L <= n; i += 2 * L) {
+    Index i = 0;
+    for (; i + 2 * L <= n; i += 2 * L) {
       term(Whole(), i, sum0);
       term(Whole(), i + L, sum1);
     }

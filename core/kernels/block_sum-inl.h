@@ -14,6 +14,32 @@
 HWY_BEFORE_NAMESPACE();
 namespace espalier::kernels::HWY_NAMESPACE {
 
+/// max(x, most), and `most` where x is NaN.
+template <class V>
+HWY_INLINE V Larger(V x, V most) {
+#if HWY_ARCH_X86 && HWY_TARGET != HWY_SCALAR && HWY_TARGET != HWY_EMU128
+  return hn::Max(x, most);  // on x86 the second operand wins if one is NaN
+#else
+  return hn::IfThenElse(hn::Gt(x, most), x, most);
+#endif
+}
+
+/// Largest of n numbers that are no NaN; `least` if none is larger. `read` gives vector i, -infinity behind the end.
+template <class T, class Read>
+HWY_INLINE T LargestNumber(Index n, T least, const Read& read) {
+  constexpr Index L = lanes_of<T>;
+  const Tag<T> d;
+  auto a = hn::Set(d, least), b = a;
+  Index i = 0;
+  for (; i + 2 * L <= n; i += 2 * L) {
+    a = Larger(read(Whole(), i), a);
+    b = Larger(read(Whole(), i + L), b);
+  }
+  for (; i + L <= n; i += L) a = Larger(read(Whole(), i), a);
+  if (i < n) b = Larger(read(Part{n - i}, i), b);
+  return hn::GetLane(hn::MaxOfLanes(d, hn::Max(a, b)));
+}
+
 /// What is added to a running sum: term(accumulator, x) -> accumulator.
 // clang-format off
 struct PlusValue { template <class V> HWY_INLINE V operator()(V a, V x) const { return Add(a, x); } };

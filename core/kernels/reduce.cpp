@@ -203,6 +203,13 @@ HWY_INLINE void Multiply(T* y, T c, Index n) {
   ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { at.Store(Mul(at.Load(y + i), by), y + i); });
 }
 
+/// What the softmax family subtracts. A NaN may be passed over: its own term is NaN, and with it the sum.
+template <class T>
+HWY_INLINE T Largest(const T* x, Index n) {
+  constexpr T lowest = -std::numeric_limits<T>::infinity();
+  return LargestNumber<T>(n, lowest, [x](auto at, Index i) ESPALIER_INLINE_LAMBDA { return at.Load(x + i, lowest); });
+}
+
 template <class T>
 double LogSumExpRow(const T* x, Index n) {
   const T most = MaxOf<T, false>(x, n);
@@ -211,12 +218,12 @@ double LogSumExpRow(const T* x, Index n) {
 }
 template <class T>
 void SoftmaxRow(const T* x, T* y, Index n) {
-  const double sum = StoreExp(x, y, n, MaxOf<T, false>(x, n));
+  const double sum = StoreExp(x, y, n, Largest(x, n));
   Multiply(y, static_cast<T>(1 / sum), n);
 }
 template <class T>
 void LogSoftmaxRow(const T* x, T* y, Index n) {
-  const T most = MaxOf<T, false>(x, n);
+  const T most = Largest(x, n);
   const Tag<T> d;
   const auto shift = hn::Set(d, most), rest = hn::Set(d, static_cast<T>(std::log(SumExp(x, n, most))));
   ForEachVector<T>(
@@ -237,7 +244,7 @@ void LogSoftmaxBackwardRow(const T* g, const T* y, T* dx, Index n) {
 }
 template <class T>
 double CrossEntropyRow(const T* x, Index n, Index label, T* grad, T scale) {
-  const T most = MaxOf<T, false>(x, n), at_label = x[label];  // grad may lie over x
+  const T most = Largest(x, n), at_label = x[label];  // grad may lie over x
   const double sum = grad ? StoreExp(x, grad, n, most) : SumExp(x, n, most);
   if (grad) {
     Multiply(grad, static_cast<T>(static_cast<double>(scale) / sum), n);
