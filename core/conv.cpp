@@ -45,7 +45,8 @@ class Correlation final {
  public:
   /// `passes` and `taps` are filled by the caller; pixels of a pass are steps of 1 in the layout.
   Correlation(const ImageLayout& layout, Index groups, Index in, Index out, const Scratch<PassSize>& passes,
-              Index pass_count, const Scratch<Tap>& taps, Index tap_count, const T* weight, WeightStrides strides)
+              Index pass_count, const Scratch<Tap>& taps, Index tap_count, const T* weight, WeightStrides strides,
+              Index images)
       : kernels_(kernels::conv<T>()),
         layout_(layout),
         groups_(groups),
@@ -54,8 +55,7 @@ class Correlation final {
         passes_(passes),
         pass_count_(pass_count),
         tap_count_(tap_count),
-        valid_(valid_share(taps)),
-        rows_first_(valid_ < 0.9),
+        rows_first_(padding_met(taps, images) > 200),
         across_(out, kernels_.lanes, kernels_.most_vectors),
         by_pixel_(prefers_pixels()),
         blocks_(by_pixel_ ? across_.count : (out + kernels::conv_rows - 1) / kernels::conv_rows),
@@ -123,18 +123,19 @@ class Correlation final {
     Index images;
   };
 
-  /// The share of (output row, tap) pairs that do not read padding alone.
-  double valid_share(const Scratch<Tap>& taps) const {
-    Index valid = 0, all = 0;
+  /// How often each weight would meet nothing but padding: some 200 times pay for its being packed in another order.
+  /// 0 if that is less than a tenth of all.
+  double padding_met(const Scratch<Tap>& taps, Index images) const {
+    Index met = 0, all = 0;
     for (Index p = 0; p < pass_count_; ++p) {
       const PassSize& pass = passes_[p];
       for (Index i = 0; i < pass.result[0]; ++i) {
         const auto [first, last] = valid_taps(pass, taps, i);
-        valid += last - first;
-        all += pass.down;
+        met += (pass.down - last + first) * pass.across * pass.result[1];
+        all += pass.taps() * pass.result[1];
       }
     }
-    return all > 0 ? static_cast<double>(valid) / static_cast<double>(all) : 1;
+    return 10 * met < all ? 0 : static_cast<double>(images * met) / static_cast<double>(std::max<Index>(1, tap_count_));
   }
   /// The rows of taps [first, last) that meet the image in output row i.
   std::pair<Index, Index> valid_taps(const PassSize& pass, const Scratch<Tap>& taps, Index i) const {
@@ -373,7 +374,6 @@ class Correlation final {
   Index groups_, in_, out_;  // channels of a group
   const Scratch<PassSize>& passes_;
   Index pass_count_, tap_count_;
-  double valid_;
   bool rows_first_;
   VectorGroups across_;
   bool by_pixel_;
@@ -442,7 +442,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const C
     const Scratch<PassSize> pass(1);
     pass[0] = {0, g.kernel[0], g.kernel[1], g.stride[0], g.result, 0};
     const Correlation<T> sums(layout, g.groups, in, out, pass, 1, tap, taps, w.data<T>(),
-                              {out * in * taps, in * taps, taps});
+                              {out * in * taps, in * taps, taps}, g.batch);
     sums.run(from.data<T>(), g.batch, bias ? bias->data<T>() : nullptr, relu, target, g.result, {1, 1});
   });
   return y;
@@ -497,7 +497,7 @@ Tensor conv2d_data(const Tensor& gradient, const Tensor& weight, const Tensor* b
       }
     }
     const Correlation<T> sums(layout, g.groups, out, in, pass, passes, tap, taps, w.data<T>(),
-                              {out * in * taps, taps, in * taps});
+                              {out * in * taps, taps, in * taps}, g.batch);
     sums.run(from.data<T>(), g.batch, bias ? bias->data<T>() : nullptr, false, target, g.size, stride);
   });
   return y;
