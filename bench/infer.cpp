@@ -22,6 +22,8 @@ Task mlp(const std::vector<Index>& sizes, Index batch) {
   return latency([&](Rng& rng) { return make_mlp(rng, sizes); }, {batch, sizes.front()});
 }
 Task lenet5(Index batch) { return latency(make_lenet5, {batch, 1, 28, 28}); }
+Task cnn6(Index batch) { return latency(make_cnn6, {batch, 3, 32, 32}); }
+Task resnet20(Index batch) { return latency(make_resnet20, {batch, 3, 32, 32}); }
 
 }  // namespace
 
@@ -34,6 +36,10 @@ std::vector<Workload> infer_workloads() {
       {"infer", "infer_mlp1024_b64", [=] { return mlp(mlp1024, 64); }},
       {"infer", "infer_lenet5_b1", [] { return lenet5(1); }},
       {"infer", "infer_lenet5_b64", [] { return lenet5(64); }},
+      {"infer", "infer_cnn6bn_b1", [] { return cnn6(1); }},
+      {"infer", "infer_cnn6bn_b64", [] { return cnn6(64); }},
+      {"infer", "infer_resnet20_b1", [] { return resnet20(1); }},
+      {"infer", "infer_resnet20_b64", [] { return resnet20(64); }},
   };
 }
 

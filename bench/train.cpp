@@ -65,12 +65,16 @@ Task mlp(const std::vector<Index>& sizes, Index batch, optim::Chain direction) {
   return classifier(std::move(model), labelled(rng, {batch, sizes.front()}), std::move(direction), batch);
 }
 
-Task lenet5() {
+/// A network for images, SGD with momentum and decay.
+Task images(nn::Sequential (*make)(Rng&), const Shape& shape, int batches, optim::SgdOptions options) {
   Rng rng(0);
-  nn::Sequential model = make_lenet5(rng);
-  return classifier(std::move(model), labelled(rng, {64, 1, 28, 28}, 8),
-                    optim::sgd({.lr = 0.01, .momentum = 0.9, .weight_decay = 5e-4}), 64);
+  nn::Sequential model = make(rng);
+  options.momentum = 0.9;
+  return classifier(std::move(model), labelled(rng, shape, batches), optim::sgd(options), shape[0]);
 }
+Task lenet5() { return images(make_lenet5, {64, 1, 28, 28}, 8, {.lr = 0.01, .weight_decay = 5e-4}); }
+Task cnn6() { return images(make_cnn6, {64, 3, 32, 32}, 4, {.lr = 0.1, .weight_decay = 5e-4}); }
+Task resnet20() { return images(make_resnet20, {32, 3, 32, 32}, 4, {.lr = 0.1, .weight_decay = 1e-4}); }
 
 /// y = 2 x1 - 3.4 x2 + 4.2 + noise, 10 batches of 10 rows.
 Task linear_regression() {
@@ -101,6 +105,8 @@ std::vector<Workload> train_workloads() {
       {"train", "mlp300_b64_adam", [=] { return mlp(mlp300, 64, adam()); }},
       {"train", "mlp1024_b128_adam", [=] { return mlp(mlp1024, 128, adam()); }},
       {"train", "lenet5_b64_sgdm", lenet5},
+      {"train", "cnn6bn_b64_sgdm", cnn6},
+      {"train", "resnet20_b32_sgdm", resnet20},
   };
 }
 

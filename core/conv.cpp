@@ -3,7 +3,6 @@
 #include <utility>
 
 #include "espalier/core/detail/conv_layout.h"
-#include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/transpose.h"
 #include "espalier/core/parallel.h"
 
@@ -410,9 +409,10 @@ bool strips_are_whole(Pair result, Index pitch, Index lanes) {
   return (result[1] == pitch ? result[0] * result[1] : result[1]) % lanes == 0;
 }
 
-const Tensor* checked_bias(const Tensor* bias, const Tensor& x, Tensor& dense) {
+/// The bias as the kernels read it, or null.
+const Tensor* checked_bias(const Tensor* bias, const Tensor& x, Index channels, Tensor& dense) {
   if (!bias) return nullptr;
-  check_same_dtype("conv2d", x, *bias);
+  detail::check_fits("bias", *bias, {channels}, x);
   dense = bias->contiguous();
   return &dense;
 }
@@ -420,9 +420,10 @@ const Tensor* checked_bias(const Tensor* bias, const Tensor& x, Tensor& dense) {
 }  // namespace
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const ConvGeometry& g, bool relu) {
-  check_same_dtype("conv2d", x, weight);
+  detail::check_fits("x", x, g.x_shape(), x);
+  detail::check_fits("weight", weight, g.weight_shape(), x);
   Tensor dense_bias;
-  bias = checked_bias(bias, x, dense_bias);
+  bias = checked_bias(bias, x, g.out, dense_bias);
   Tensor y = Tensor::empty(g.y_shape(), x.dtype());
   const Tensor from = x.contiguous(), w = weight.contiguous();
   dispatch_floating("conv2d", x.dtype(), [&]<class T>() {
@@ -449,9 +450,10 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const C
 }
 
 Tensor conv2d_data(const Tensor& gradient, const Tensor& weight, const Tensor* bias, const ConvGeometry& g) {
-  check_same_dtype("conv2d", gradient, weight);
+  detail::check_fits("g", gradient, g.y_shape(), gradient);
+  detail::check_fits("weight", weight, g.weight_shape(), gradient);
   Tensor dense_bias;
-  bias = checked_bias(bias, gradient, dense_bias);
+  bias = checked_bias(bias, gradient, g.in, dense_bias);
   Tensor y = Tensor::empty(g.x_shape(), gradient.dtype());
   const Tensor from = gradient.contiguous(), w = weight.contiguous();
   dispatch_floating("conv2d", gradient.dtype(), [&]<class T>() {

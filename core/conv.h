@@ -2,6 +2,7 @@
 //
 // No matrix of patches is made: see core/kernels/conv.h. Work is shared out by images, or by channels where images are
 // few; bits depend on shapes and the SIMD target alone.
+// Errors of all: ShapeError where a tensor does not fit the geometry, DTypeError.
 #pragma once
 
 #include <array>

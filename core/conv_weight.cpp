@@ -1,7 +1,6 @@
 // The gradient of a convolution's weight.
 #include "espalier/core/conv.h"
 #include "espalier/core/detail/conv_layout.h"
-#include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/transpose.h"
 #include "espalier/core/parallel.h"
 
@@ -190,7 +189,8 @@ class WeightGradient final {
 }  // namespace
 
 Tensor conv2d_weight(const Tensor& x, const Tensor& gradient, const ConvGeometry& g) {
-  check_same_dtype("conv2d", x, gradient);
+  detail::check_fits("x", x, g.x_shape(), x);
+  detail::check_fits("g", gradient, g.y_shape(), x);
   Tensor y = Tensor::empty(g.weight_shape(), x.dtype());
   const Tensor from = x.contiguous(), by = gradient.contiguous();
   dispatch_floating("conv2d", x.dtype(), [&]<class T>() {

@@ -5,10 +5,19 @@
 #include <type_traits>
 
 #include "espalier/core/conv.h"
+#include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/conv.h"
 #include "espalier/core/storage.h"
 
 namespace espalier::detail {
+
+/// Raises ShapeError unless `t` has this shape, DTypeError unless it has the type of `other`.
+inline void check_fits(const char* name, const Tensor& t, const Shape& shape, const Tensor& other) {
+  check_same_dtype("conv2d", other, t);
+  if (t.shape() == shape) [[likely]]
+    return;
+  fail<ShapeError>("[conv2d] ", name, " ", t.shape(), " does not fit the geometry, which wants ", shape);
+}
 
 /// Room for n plain values from the cache of freed blocks.
 template <class T>

@@ -197,6 +197,18 @@ TEST(Conv, ViewsAndEmptyTensorsWork) {
             (std::vector<float>{1, 1, 1, 1, 2, 2, 2, 2}));
 }
 
+TEST(Conv, TensorsThatDoNotFitTheGeometryAreErrors) {
+  const ConvGeometry g = geometry(1, 1, 2, 3, {5, 5}, {3, 3});
+  const Tensor x = Tensor::zeros(g.x_shape()), w = Tensor::zeros(g.weight_shape()), y = Tensor::zeros(g.y_shape());
+  const Tensor bias = Tensor::zeros({2});
+  EXPECT_TRUE(testing::throws<ShapeError>([&] { conv2d(y, w, nullptr, g); },
+                                          "x [1, 3, 3, 3] does not fit the geometry, which wants [1, 2, 5, 5]"));
+  EXPECT_TRUE(testing::throws<ShapeError>([&] { conv2d(x, w, &bias, g); }, "bias [2]", "[3]"));
+  EXPECT_TRUE(testing::throws<ShapeError>([&] { conv2d_data(x, w, nullptr, g); }, "g [1, 2, 5, 5]"));
+  EXPECT_TRUE(testing::throws<ShapeError>([&] { conv2d_weight(x, x, g); }, "g [1, 2, 5, 5]"));
+  EXPECT_TRUE(testing::throws<DTypeError>([&] { conv2d(x, w.to(DType::f64), nullptr, g); }));
+}
+
 TEST(Conv, WarmCallsTakeNothingFromTheSystem) {
   const ConvGeometry g = geometry(4, 1, 8, 16, {13, 13}, {3, 3}, {2, 2}, {1, 1});
   Rng rng(2);
