@@ -2,7 +2,11 @@
 
 #include "bench/models.h"
 #include "bench/workloads.h"
+#include "espalier/autograd/ops/shape.h"
+#include "espalier/nn/embedding.h"
+#include "espalier/nn/linear.h"
 #include "espalier/nn/loss.h"
+#include "espalier/nn/recurrent.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/optimizer.h"
@@ -76,6 +80,53 @@ Task lenet5() { return images(make_lenet5, {64, 1, 28, 28}, 8, {.lr = 0.01, .wei
 Task cnn6() { return images(make_cnn6, {64, 3, 32, 32}, 4, {.lr = 0.1, .weight_decay = 5e-4}); }
 Task resnet20() { return images(make_resnet20, {32, 3, 32, 32}, 4, {.lr = 0.1, .weight_decay = 1e-4}); }
 
+/// Characters in, logits of the next ones out; the state is carried from call to call, without its history.
+class CharLstm final : public nn::Module {
+ public:
+  CharLstm(Rng& rng, int layers)
+      : embedding_(rng, vocabulary, hidden),
+        lstm_(rng, hidden, hidden, {.num_layers = layers, .batch_first = true}),
+        out_(rng, hidden, vocabulary) {}
+  Variable operator()(const Tensor& characters) const {
+    const nn::LstmOutput y = lstm_(embedding_(characters), state_);
+    state_ = y.state.detach();
+    return out_(y.output);
+  }
+  void members(nn::Visitor& v) override { v("e", embedding_)("l", lstm_)("o", out_); }
+
+  static constexpr Index vocabulary = 65, hidden = 256;
+
+ private:
+  nn::Embedding embedding_;
+  nn::Lstm lstm_;
+  nn::Linear out_;
+  mutable nn::LstmState state_;
+};
+
+Task char_lstm(int layers) {
+  constexpr Index batch = 32, steps = 64;
+  Rng rng(0);
+  CharLstm model(rng, layers);
+  auto characters = [&] {
+    std::vector<std::int64_t> list;
+    for (Index i = 0; i < batch * steps; ++i) list.push_back(rng.below(CharLstm::vocabulary));
+    return Tensor::from(list, {batch, steps});
+  };
+  std::vector<Batch> batches;
+  for (int k = 0; k < 8; ++k) {
+    Tensor x = characters();
+    batches.push_back({std::move(x), characters().flatten()});
+  }
+  Task task = train(
+      std::move(model), std::move(batches),
+      [](const Variable& logits, const Tensor& next) {
+        return nn::cross_entropy(reshape(logits, {-1, CharLstm::vocabulary}), next);
+      },
+      chain(optim::clip_by_global_norm(5.0), optim::adam({.lr = 2e-3})), static_cast<double>(batch * steps), 0.4);
+  task.figures[0].unit = "tokens/s";
+  return task;
+}
+
 /// y = 2 x1 - 3.4 x2 + 4.2 + noise, 10 batches of 10 rows.
 Task linear_regression() {
   Rng rng(0);
@@ -107,6 +158,8 @@ std::vector<Workload> train_workloads() {
       {"train", "lenet5_b64_sgdm", lenet5},
       {"train", "cnn6bn_b64_sgdm", cnn6},
       {"train", "resnet20_b32_sgdm", resnet20},
+      {"train", "charlstm1_b32t64_adam", [] { return char_lstm(1); }},
+      {"train", "charlstm2_b32t64_adam", [] { return char_lstm(2); }},
   };
 }
 

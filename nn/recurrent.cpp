@@ -66,7 +66,7 @@ std::vector<Variable> run_lstm(const Variable& x, std::span<const Variable> s, c
 
 LayersOutput run_layers(const char* op, Recurrence run, const Variable& x, std::span<const DirectionWeights> weights,
                         std::span<const std::vector<Variable>> states, bool bidirectional,
-                        const SequenceOptions& options) {
+                        const SequenceOptions& options, const Dropout* dropout) {
   const std::size_t directions = bidirectional ? 2 : 1, layers = weights.size() / directions;
   for (const std::vector<Variable>& list : states)
     if (!list.empty() && list.size() != weights.size())
@@ -90,6 +90,7 @@ LayersOutput run_layers(const char* op, Recurrence run, const Variable& x, std::
       for (std::size_t k = 0; k < states.size(); ++k) result.states[k].push_back(std::move(out[k + 1]));
     }
     result.output = directions == 2 ? cat({outputs[0], outputs[1]}, 2) : std::move(outputs[0]);
+    if (dropout && layer + 1 < layers) result.output = (*dropout)(result.output);
   }
   return result;
 }
@@ -99,6 +100,7 @@ RecurrentStack::RecurrentStack(const char* op, Rng& rng, Index in, Index hidden,
     : op_(op), bidirectional_(options.bidirectional), batch_first_(options.batch_first) {
   if (options.num_layers < 1)
     fail<ConfigError>("[", op, "] num_layers is ", options.num_layers, ", must be at least 1");
+  if (options.dropout != 0) dropout_.emplace(rng, options.dropout);
   const Index directions = bidirectional_ ? 2 : 1;
   for (int layer = 0; layer < options.num_layers; ++layer)
     for (Index d = 0; d < directions; ++d)
@@ -109,6 +111,7 @@ void RecurrentStack::members(Visitor& v) {
   const std::size_t directions = bidirectional_ ? 2 : 1;
   for (std::size_t k = 0; k < weights_.size(); ++k)
     weights_[k].members(v, "_l" + std::to_string(k / directions) + (k % directions == 1 ? "_reverse" : ""));
+  v("dropout", dropout_);
 }
 
 RecurrentWeights& RecurrentStack::at(int layer, bool reverse) {
@@ -124,7 +127,8 @@ LayersOutput RecurrentStack::operator()(Recurrence run, const Variable& x,
   std::vector<DirectionWeights> weights;
   for (const RecurrentWeights& w : weights_) weights.push_back(as_variables(w));
   return run_layers(op_, run, x, weights, states, bidirectional_,
-                    {.batch_first = batch_first_, .reverse = false, .lengths = lengths});
+                    {.batch_first = batch_first_, .reverse = false, .lengths = lengths},
+                    dropout_ ? &*dropout_ : nullptr);
 }
 
 }  // namespace detail

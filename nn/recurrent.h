@@ -18,10 +18,13 @@
 #pragma once
 
 #include <array>
+#include <optional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "espalier/autograd/ops/recurrent.h"
+#include "espalier/nn/dropout.h"
 #include "espalier/nn/init.h"
 #include "espalier/nn/module.h"
 
@@ -31,6 +34,7 @@ struct RecurrentOptions {
   int num_layers = 1;  ///< each but the first reads the outputs of the one before
   bool bias = true;
   bool batch_first = false;    ///< x [N, T, in], else [T, N, in]
+  double dropout = 0;          ///< of what a layer reads from the one before, in training
   bool bidirectional = false;  ///< the outputs of both directions one behind the other: 2 hidden values
   DType dtype = DType::f32;
 };
@@ -84,10 +88,10 @@ struct LayersOutput {
   std::vector<std::vector<Variable>> states;  ///< as given in
 };
 /// Layers one behind the other: weights [layer * directions + direction], states[k] one list a kind of state, in the
-/// same order, or empty. Errors: ShapeError for another number of states.
+/// same order, or empty; `dropout` between layers, or null. Errors: ShapeError for another number of states.
 LayersOutput run_layers(const char* op, Recurrence run, const Variable& x, std::span<const DirectionWeights> weights,
                         std::span<const std::vector<Variable>> states, bool bidirectional,
-                        const SequenceOptions& options);
+                        const SequenceOptions& options, const Dropout* dropout = nullptr);
 
 /// What Rnn, Lstm and Gru hold.
 class RecurrentStack final {
@@ -103,6 +107,7 @@ class RecurrentStack final {
   const char* op_;
   bool bidirectional_, batch_first_;
   std::vector<RecurrentWeights> weights_;
+  std::optional<Dropout> dropout_;
 };
 
 }  // namespace detail

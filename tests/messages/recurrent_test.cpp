@@ -1,19 +1,11 @@
 // The texts of errors of recurrent ops and layers, word for word.
 #include <gtest/gtest.h>
 
-#include <functional>
-#include <string>
-
 #include "espalier/nn/recurrent.h"
+#include "tests/messages/message.h"
 
 namespace espalier {
 namespace {
-
-struct Message {
-  const char* what;
-  std::function<void()> call;
-  const char* text;
-};
 
 Tensor zeros(const Shape& shape, DType type = DType::f32) { return Tensor::zeros(shape, type); }
 
@@ -24,7 +16,7 @@ TEST(RecurrentMessages, AreTheseTexts) {
   const auto with_lengths = [&](Tensor lengths) {
     gru(x, {}, zeros({9, 4}), zeros({9, 3}), {}, {}, {.lengths = std::move(lengths)});
   };
-  const Message messages[] = {
+  const testing::Message messages[] = {
       {"x without a batch",
        [&] {
          lstm(zeros({5, 4}), {}, {}, w_ih, w_hh);
@@ -83,14 +75,7 @@ TEST(RecurrentMessages, AreTheseTexts) {
        },
        "[rnn] needs f32 or f64, got i64. Hint: .to(DType::f32)"},
   };
-  for (const Message& message : messages) {
-    try {
-      message.call();
-      ADD_FAILURE() << message.what << ": no error";
-    } catch (const Error& error) {
-      EXPECT_STREQ(error.what(), message.text) << message.what;
-    }
-  }
+  testing::expect_texts(messages);
 }
 
 }  // namespace

@@ -390,6 +390,40 @@ TEST(RecurrentLayers, RunOnPackedWeights) {
   EXPECT_TRUE(throws<GradError>([&] { gru(x); }, "[gru]", "packed"));
 }
 
+TEST(RecurrentLayers, DropWhatPassesBetweenLayersInTraining) {
+  Rng rng(16), again(16);
+  Gru with(rng, 4, 8, {.num_layers = 2, .dropout = 1}), without(again, 4, 8, {.num_layers = 2});
+  for (int layer : {0, 1}) with.weights(layer) = without.weights(layer);
+  const Tensor x = noise({3, 2, 4}, 1, DType::f32);
+  EXPECT_TRUE(same_bytes(with(x).output.value(), without(x).output.value())) << "not in evaluation";
+  Gru second(rng, 8, 8);
+  second.weights() = without.weights(1);
+  const Tape tape;
+  EXPECT_TRUE(same_bytes(with(x).output.value(), second(Tensor::zeros({3, 2, 8})).output.value()));
+  EXPECT_THROW(Gru(rng, 4, 8, {.dropout = 1.5}), ConfigError);
+}
+
+TEST(LstmCell, LetsAHookClipTheGradientBetweenSteps) {
+  Rng rng(17);
+  nn::LstmCell cell(rng, 2, 3, {.dtype = f64});
+  const auto largest_gradient = [&](double bound) {
+    Tape tape;
+    LstmCellResult state;
+    double largest = 0;
+    for (Index t = 0; t < 4; ++t) {
+      state = cell(noise({2, 2}, 20 + static_cast<std::uint64_t>(t)), state);
+      tape.hook(state.h, [bound](const Variable& g) { return clamp(g, -bound, bound); });
+      tape.hook(state.h, [&](const Variable& g) {
+        for (double v : g.value().to_vector<double>()) largest = std::max(largest, std::abs(v));
+      });
+    }
+    tape.gradient(sum(state.h), cell.parameters());
+    return largest;
+  };
+  EXPECT_GT(largest_gradient(10), 0.5);
+  EXPECT_EQ(largest_gradient(0.01), 0.01);
+}
+
 TEST(RecurrentLayers, RecordNothingWithoutATape) {
   Rng rng(13);
   Lstm lstm(rng, 4, 3, {.num_layers = 2, .bidirectional = true});
