@@ -359,7 +359,7 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
     if (!v.recorded())
       fail<GradError>("[", who,
                       "] the value was not recorded: no Tape was alive when it was computed, or it depends on "
-                      "no parameter and no watched tensor");
+                      "no parameter that trains (frozen ones are constants) and no watched tensor");
     top = std::max(top, checked_slot(v, who));
   }
   const bool keep = options.retain || options.create_graph;

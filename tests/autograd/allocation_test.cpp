@@ -85,5 +85,20 @@ TEST(Allocation, AWarmStepAllocatesNothingPerNode) {
   EXPECT_EQ(shallow, 0);
 }
 
+TEST(Allocation, BackwardFreesAsItWalks) {
+  release_cached_memory();
+  const Parameter w(Tensor::ones({100, 1000}), "w");
+  auto asked = [] { return allocator_statistics().system_allocations; };
+  const std::uint64_t before = asked();
+  Tape tape;
+  Variable x = w;
+  for (int i = 0; i < 200; ++i) x = tanh(x);
+  const Variable loss = sum(x);
+  const std::uint64_t forward = asked();
+  EXPECT_GE(forward - before, 200u) << "every output is kept";
+  tape.backward(loss);
+  EXPECT_LE(asked() - forward, 6u) << "what the walk has passed is used again";
+}
+
 }  // namespace
 }  // namespace espalier

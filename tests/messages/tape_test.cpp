@@ -53,6 +53,13 @@ TEST(TapeMessages, AreTheseTexts) {
          tape.backward(y);
        }),
        "[backward] called by a hook or a rule while a backward of the same tape runs. Hint: a Tape of its own"},
+      {"backward of what is frozen", on_tape([](const Parameter& w, Tape& tape) {
+         w.ref()->set_frozen(true);
+         tape.backward(sum(w));
+       }),
+       "[backward] the value was not recorded: no Tape was alive when it was computed, or it depends on no parameter "
+       "that "
+       "trains (frozen ones are constants) and no watched tensor"},
       {"backward twice", on_tape([](const Parameter& w, Tape& tape) {
          const Variable y = sum(w);
          tape.backward(y);

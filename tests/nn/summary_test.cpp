@@ -5,9 +5,11 @@
 #include <sstream>
 #include <vector>
 
+#include "espalier/autograd/ops/attention.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/core/rng.h"
+#include "espalier/nn/conv.h"
 #include "espalier/nn/flatten.h"
 #include "espalier/nn/linear.h"
 #include "espalier/nn/module_list.h"
@@ -139,7 +141,42 @@ TEST(Summary, TheTableReadsLikeKeras) {
             "total            [2, 10]      328,810     0.0 %  656,400\n");
 }
 
+/// Any function of one Variable as a model.
+template <class F>
+class Calls final : public nn::Module {
+ public:
+  explicit Calls(F f) : f_(std::move(f)) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return f_(x); });
+  }
+  void members(nn::Visitor&) override {}
+
+ private:
+  F f_;
+};
+
+TEST(Summary, MultiplyAddsOfConvolutionsAndAttention) {
+  Rng rng(1);
+  auto macs = [](const auto& model, const Shape& shape) { return nn::summary(model, Tensor::zeros(shape)).total.macs; };
+  EXPECT_EQ(macs(nn::Conv2d(rng, 1, 6, 5), {2, 1, 28, 28}), 2 * 6 * 24 * 24 * 25);
+  EXPECT_EQ(macs(nn::Conv2d(rng, 8, 8, 3, {.padding = 1, .groups = 8}), {1, 8, 10, 10}), 8 * 100 * 9);
+  EXPECT_EQ(macs(nn::Conv1d(rng, 4, 6, 3), {2, 4, 10}), 2 * 6 * 8 * 4 * 3);
+  EXPECT_EQ(macs(nn::ConvTranspose2d(rng, 4, 6, 2, {.stride = 2}), {1, 4, 5, 5}), 25 * 4 * 6 * 4);
+  const Calls self([](const Variable& x) { return self_attention(x, 2); });
+  EXPECT_EQ(macs(self, {3, 7, 24}), 3 * 2 * 7 * 7 * (4 + 4)) << "batch, heads, T, T, width of a head twice";
+  const Calls cross([](const Variable& q) {
+    return scaled_dot_product_attention(q, Tensor::zeros({3, 2, 9, 4}), Tensor::zeros({3, 2, 9, 5}));
+  });
+  EXPECT_EQ(macs(cross, {3, 2, 7, 4}), 3 * 2 * 7 * 9 * (4 + 5));
+}
+
 TEST(Summary, TakesSeveralSamplesAndModelsWithoutParameters) {
+  class Two final : public nn::Module {
+   public:
+    Variable operator()(const Variable& a, const Tensor& chosen) const { return a * chosen.to(DType::f32); }
+    void members(nn::Visitor&) override {}
+  };
+  EXPECT_EQ(nn::summary(Two(), Tensor::ones({2, 3}), Tensor::zeros({3}, DType::i64)).total.output, (Shape{2, 3}));
   const nn::Identity model;
   const Summary s = nn::summary(model, Tensor::ones({2, 3}));
   ASSERT_EQ(s.layers.size(), 1u);
