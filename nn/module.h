@@ -41,7 +41,7 @@ class ModuleTrace {
   static ModuleTrace* current() noexcept { return current_; }
 
   virtual void entered(const Module& module) = 0;
-  /// `output` is undefined if the module returns something else than a Variable, or by an error.
+  /// `output` is what the module returns, or its member `output`; undefined if there is neither, or by an error.
   virtual void left(const Module& module, const Variable& output) noexcept = 0;
 
  private:
@@ -162,10 +162,16 @@ class Module {
       ~Leave() { trace.left(module, output); }
     } leave{trace, *this, {}};
     trace.entered(*this);
-    if constexpr (std::is_same_v<std::invoke_result_t<F&>, Variable>)
-      return leave.output = body();
-    else
-      return body();
+    if constexpr (std::is_void_v<std::invoke_result_t<F&>>) {
+      body();
+    } else {
+      std::invoke_result_t<F&> result = body();
+      if constexpr (std::is_convertible_v<decltype(result), Variable>)
+        leave.output = result;
+      else if constexpr (requires { Variable(result.output); })  // of what recurrent layers return
+        leave.output = result.output;
+      return result;
+    }
   }
   void locate(Error& error) const;
   void set_frozen(bool frozen) const;

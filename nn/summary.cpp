@@ -5,6 +5,7 @@
 #include <ostream>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 
 #include "espalier/core/packed.h"
 #include "espalier/core/table.h"
@@ -86,7 +87,11 @@ class Outline final : public Visitor {
   };
   std::vector<Layer> layers;
   std::unordered_map<const Module*, std::size_t> place_of;
-  std::unordered_map<const ParameterState*, std::size_t> owner_of;
+  struct Owned {
+    std::size_t layer;
+    double density;  // the share of it that is live
+  };
+  std::unordered_map<const ParameterState*, Owned> owner_of;
 
   /// `name` is that of this layer or of one below it.
   bool holds(std::size_t layer, const std::string& name) const {
@@ -110,10 +115,12 @@ class Outline final : public Visitor {
     const ParameterState* state = parameter.ref().get();
     std::size_t owner = layers.size() - 1;  // the deepest layer whose path leads to it
     while (!holds(owner, name)) --owner;
-    if (!owner_of.emplace(state, owner).second) return;  // a tied one counts where it is listed first
+    const Index all = state->value().size(), live = live_weights(*state);
+    const double density = all > 0 ? static_cast<double>(live) / static_cast<double>(all) : 1;
+    if (!owner_of.emplace(state, Owned{owner, density}).second) return;  // a tied one counts where it is listed first
     LayerSummary& row = layers[owner].row;
-    row.parameters += state->value().size();
-    row.live += live_weights(*state);
+    row.parameters += all;
+    row.live += live;
     if (state->frozen()) row.frozen += state->value().size();
   }
 };
@@ -127,17 +134,19 @@ class Counter final : public TapeObserver, public ModuleTrace {
                 std::span<const Variable> outputs) override {
     if (node.inputs.empty()) return;  // a leaf
     std::size_t layer = running_.empty() ? 0 : running_.back();
-    double density = 1, largest = -1;
+    double density = 1;
+    Index largest = -1;
     for (const std::uint32_t slot : node.inputs) {
       const ParameterRef parameter = slot == Tape::constant ? nullptr : tape_.parameter_of(slot);
       if (!parameter) continue;
       const auto owner = outline_.owner_of.find(parameter.get());
-      if (owner != outline_.owner_of.end() && outline_.holds(layer, outline_.layers[owner->second].row.name))
-        layer = owner->second;  // it runs its op without Module::forward
-      const auto all = static_cast<double>(parameter->value().size());
+      if (owner == outline_.owner_of.end()) continue;
+      if (outline_.holds(layer, outline_.layers[owner->second.layer].row.name))
+        layer = owner->second.layer;  // it runs its op without Module::forward
+      const Index all = parameter->value().size();
       if (all <= largest) continue;
       largest = all;
-      density = all > 0 ? static_cast<double>(live_weights(*parameter)) / all : 1;
+      density = owner->second.density;
     }
     LayerSummary& row = outline_.layers[layer].row;
     if (running_.empty() || layer != running_.back()) {  // nobody will say what its output is
@@ -176,6 +185,25 @@ class Counter final : public TapeObserver, public ModuleTrace {
   Shape last_;
 };
 
+/// While in scope, packed weights are dense, for what is packed cannot be recorded.
+class Densified final {
+ public:
+  explicit Densified(const Module& model) {
+    for (const NamedParameter& named : model.parameters()) {
+      Tensor& value = named.parameter->mutable_value();
+      if (value.packed()) packed_.emplace_back(named.parameter, std::exchange(value, value.densify()));
+    }
+  }
+  ~Densified() {
+    for (auto& [parameter, value] : packed_) parameter->mutable_value() = std::move(value);
+  }
+  Densified(const Densified&) = delete;
+  Densified& operator=(const Densified&) = delete;
+
+ private:
+  std::vector<std::pair<ParameterRef, Tensor>> packed_;
+};
+
 std::string shape_cell(const LayerSummary& row) { return row.ran ? join(row.output) : "-"; }
 std::string sparsity_cell(const LayerSummary& row) {
   return row.parameters > 0 ? percent(1 - static_cast<double>(row.live) / static_cast<double>(row.parameters)) : "";
@@ -192,6 +220,7 @@ Summary summarize(const Module& model, const std::function<Variable(Tape&)>& run
   LayerSummary& total = summary.total;
   {
     const EvalMode eval(model);
+    const Densified dense(model);
     Tape tape;
     tape.record_frozen();
     Counter counter(outline, tape);
