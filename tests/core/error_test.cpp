@@ -49,7 +49,7 @@ TEST(Fail, ThrowsTheTypeAskedFor) {
   EXPECT_EQ(what_of_failing<DTypeError>(), "[op] 1");
   EXPECT_EQ(what_of_failing<NonFiniteError>(), "[op] 1");
   EXPECT_THROW(fail<FormatError>("x"), Error) << "all errors have one base";
-  EXPECT_THROW(fail<IoError>("x"), std::runtime_error);
+  EXPECT_THROW(fail<IoError>("x"), std::exception);
 }
 
 TEST(Label, NamesWhereAnErrorHappened) {
