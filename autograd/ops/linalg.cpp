@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/math.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/core/elementwise.h"
@@ -87,17 +88,10 @@ Variable relu_slope(const Variable& y) {
 Variable tanh_slope(const Variable& y) { return affine(square(y), -1, 1); }
 Variable sigmoid_slope(const Variable& y) { return mul(y, affine(y, -1, 1)); }
 
-/// Phi(z), the normal distribution; its slope is the density exp(-z^2 / 2) / sqrt(2 pi).
+/// The normal distribution Phi(z), and its density exp(-z^2 / 2) / sqrt(2 pi).
+Variable distribution(const Variable& z) { return affine(erfc(affine(z, -1 / std::numbers::sqrt2, 0)), 0.5, 0); }
 Variable density(const Variable& z) {
   return affine(exp(affine(square(z), -0.5, 0)), 1 / std::sqrt(2 * std::numbers::pi), 0);
-}
-Variable distribution(const Variable& z) {
-  Tensor y = map("distribution", kernels::unary().erfc,
-                 map("distribution", kernels::unary().affine, z.value(), -1 / std::numbers::sqrt2));
-  y = map("distribution", kernels::unary().affine, y, 0.5);
-  if (!recording(z)) return y;
-  return record("distribution", std::move(y), {&z},
-                [z = Saved(z)](const Variable& g, Wants) { return mul(g, density(z.get())); });
 }
 Variable gelu_slope(const Variable& z) { return add(distribution(z), mul(z, density(z))); }
 Variable silu_slope(const Variable& z) {
