@@ -62,7 +62,8 @@ HWY_INLINE void SumRuns(Runs runs, double (&totals)[static_cast<std::size_t>(ter
     if (i < runs.length) term(Part{runs.length - i}, first + i, sum[1]);
   }
   for (std::size_t t = 0; t < n; ++t)
-    totals[t] += static_cast<double>(hn::GetLane(hn::SumOfLanes(d, Add(Add(sum[0][t], sum[1][t]), Add(sum[2][t], sum[3][t])))));
+    totals[t] +=
+        static_cast<double>(hn::GetLane(hn::SumOfLanes(d, Add(Add(sum[0][t], sum[1][t]), Add(sum[2][t], sum[3][t])))));
 }
 
 /// The same in f64, element by element: for what overflows in T.
@@ -96,11 +97,11 @@ HWY_INLINE Moments BlockMoments(const T* x, Runs runs) {
     s[0] = Add(s[0], v);
     s[1] = MulAdd(v, v, s[1]);
   });
+  if (!std::isfinite(deviation[1])) return SlowMoments(x, runs);
   // `near` is rounded, and for large numbers by much: the sum of what deviates from it says by how much.
   const double rest = deviation[0] / m.count;
   m.mean = static_cast<double>(near) + rest;
   m.squares = std::max(0.0, deviation[1] - rest * deviation[0]);
-  if (!std::isfinite(m.squares) || std::isnan(deviation[1])) return SlowMoments(x, runs);
   return m;
 }
 template <class T>
