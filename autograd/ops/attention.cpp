@@ -4,6 +4,7 @@
 #include <limits>
 
 #include "espalier/autograd/ops/elementwise.h"
+#include "espalier/autograd/ops/join.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
@@ -160,19 +161,13 @@ Shape apart(const Shape& joined, Index heads) {
   shape.push_back(joined[-1] / (3 * heads));
   return shape;
 }
-/// 1 at `part` of an axis of three that two more follow.
-Tensor chosen(Index part, DType type) {
-  Tensor t = Tensor::zeros({3, 1, 1}, type);
-  t.select(0, part).fill(1);
-  return t;
-}
 /// Part 0, 1 or 2 of x [..., T, 3 H d] as [..., H, T, d]: a view.
 Tensor part_of(const Tensor& x, Index heads, Index part) {
   return x.reshape(apart(x.shape(), heads)).select(-3, part).transpose(-3, -2);
 }
 /// The same in differentiable ops.
 Variable part_of(const Variable& x, Index heads, Index part) {
-  return transpose(sum(mul(reshape(x, apart(x.shape(), heads)), chosen(part, x.dtype())), {-3}), -3, -2);
+  return transpose(select(reshape(x, apart(x.shape(), heads)), -3, part), -3, -2);
 }
 
 }  // namespace
@@ -212,14 +207,8 @@ Variable self_attention(const Variable& x, Index heads, const Variable& mask, At
                     const std::array<Variable, 4> parts =
                         composed(transpose(reshape(g, split(g)), -3, -2), part_of(qkv, heads, 0),
                                  part_of(qkv, heads, 1), part_of(qkv, heads, 2), seen, view, wants[1]);
-                    Variable dx;
-                    for (Index part = 0; part < 3; ++part) {  // each at its place, the others 0
-                      const Variable& one = transpose(parts[static_cast<std::size_t>(part)], -3, -2);
-                      Shape shape = one.shape();
-                      shape.insert(shape.rank() - 2, 1);
-                      const Variable placed = mul(reshape(one, shape), chosen(part, one.dtype()));
-                      dx = dx.defined() ? add(dx, placed) : placed;
-                    }
+                    auto of_tokens = [&](std::size_t part) { return transpose(parts[part], -3, -2); };
+                    const Variable dx = stack({of_tokens(0), of_tokens(1), of_tokens(2)}, -3);
                     return gradients(reshape(dx, qkv.shape()), parts[3]);
                   }
                   Tensor dx = Tensor::empty(qkv.shape(), qkv.dtype());
