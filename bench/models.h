@@ -1,4 +1,4 @@
-// The networks of the workloads.
+// The networks of the workloads that classify; those that write text are in language_models.h.
 #pragma once
 
 #include <vector>
@@ -41,8 +41,7 @@ inline nn::Sequential make_cnn6(Rng& rng) {
   for (const Index width : {32, 64, 128}) {
     for (int k = 0; k < 2; ++k, in = width) {
       model.push_back(make_conv3(rng, in, width));
-      model.push_back(nn::BatchNorm2d(width));
-      model.push_back(relu);
+      model.push_back(nn::BatchNorm2d(width, {.relu = true}));
     }
     model.push_back(nn::MaxPool2d(2));
   }
@@ -58,12 +57,12 @@ class BasicBlock final : public nn::Module {
   BasicBlock(Rng& rng, Index in, Index out, Index stride)
       : c1_(make_conv3(rng, in, out, stride)),
         c2_(make_conv3(rng, out, out)),
-        b1_(out),
+        b1_(out, {.relu = true}),
         b2_(out),
         stride_(stride),
         more_((out - in) / 2) {}
   Variable operator()(const Variable& x) const {
-    const Variable y = b2_(c2_(relu(b1_(c1_(x)))));
+    const Variable y = b2_(c2_(b1_(c1_(x))));
     if (stride_ == 1 && more_ == 0) return relu(y + x);
     const Variable thin = slice(slice(x, 2, 0, x.dim(2), stride_), 3, 0, x.dim(3), stride_);
     return relu(y + pad(thin, {0, 0, 0, 0, more_, more_}));
@@ -77,7 +76,7 @@ class BasicBlock final : public nn::Module {
 };
 
 inline nn::Sequential make_resnet20(Rng& rng) {
-  nn::Sequential model(make_conv3(rng, 3, 16), nn::BatchNorm2d(16), relu);
+  nn::Sequential model(make_conv3(rng, 3, 16), nn::BatchNorm2d(16, {.relu = true}));
   Index in = 16;
   for (const Index width : {16, 32, 64})
     for (int k = 0; k < 3; ++k, in = width) model.push_back(BasicBlock(rng, in, width, width > 16 && k == 0 ? 2 : 1));

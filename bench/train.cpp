@@ -1,15 +1,14 @@
 #include <memory>
 
+#include "bench/language_models.h"
 #include "bench/models.h"
 #include "bench/workloads.h"
 #include "espalier/autograd/ops/shape.h"
-#include "espalier/nn/embedding.h"
-#include "espalier/nn/linear.h"
 #include "espalier/nn/loss.h"
-#include "espalier/nn/recurrent.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/optimizer.h"
+#include "espalier/optim/select.h"
 #include "espalier/optim/sgd.h"
 
 namespace espalier::bench {
@@ -80,51 +79,50 @@ Task lenet5() { return images(make_lenet5, {64, 1, 28, 28}, 8, {.lr = 0.01, .wei
 Task cnn6() { return images(make_cnn6, {64, 3, 32, 32}, 4, {.lr = 0.1, .weight_decay = 5e-4}); }
 Task resnet20() { return images(make_resnet20, {32, 3, 32, 32}, 4, {.lr = 0.1, .weight_decay = 1e-4}); }
 
-/// Characters in, logits of the next ones out; the state is carried from call to call, without its history.
-class CharLstm final : public nn::Module {
- public:
-  CharLstm(Rng& rng, int layers)
-      : embedding_(rng, vocabulary, hidden),
-        lstm_(rng, hidden, hidden, {.num_layers = layers, .batch_first = true}),
-        out_(rng, hidden, vocabulary) {}
-  Variable operator()(const Tensor& characters) const {
-    const nn::LstmOutput y = lstm_(embedding_(characters), state_);
-    state_ = y.state.detach();
-    return out_(y.output);
-  }
-  void members(nn::Visitor& v) override { v("e", embedding_)("l", lstm_)("o", out_); }
-
-  static constexpr Index vocabulary = 65, hidden = 256;
-
- private:
-  nn::Embedding embedding_;
-  nn::Lstm lstm_;
-  nn::Linear out_;
-  mutable nn::LstmState state_;
-};
-
-Task char_lstm(int layers) {
-  constexpr Index batch = 32, steps = 64;
-  Rng rng(0);
-  CharLstm model(rng, layers);
-  auto characters = [&] {
-    std::vector<std::int64_t> list;
-    for (Index i = 0; i < batch * steps; ++i) list.push_back(rng.below(CharLstm::vocabulary));
-    return Tensor::from(list, {batch, steps});
+/// Batches of uniform characters, [N, T] and the [N T] that follow.
+std::vector<Batch> texts(Rng& rng, Index batch, Index length) {
+  const auto draw = [&] {
+    std::vector<std::int64_t> ids;
+    for (Index i = 0; i < batch * length; ++i) ids.push_back(rng.below(characters));
+    return Tensor::from(ids, {batch, length});
   };
   std::vector<Batch> batches;
   for (int k = 0; k < 8; ++k) {
-    Tensor x = characters();
-    batches.push_back({std::move(x), characters().flatten()});
+    Tensor x = draw();
+    batches.push_back({std::move(x), draw().flatten()});
   }
+  return batches;
+}
+
+template <class Model>
+Task writer(Model model, std::vector<Batch> batches, optim::Chain chain) {
+  const auto tokens = static_cast<double>(batches.front().x.size());
   Task task = train(
       std::move(model), std::move(batches),
       [](const Variable& logits, const Tensor& next) {
-        return nn::cross_entropy(reshape(logits, {-1, CharLstm::vocabulary}), next);
+        return nn::cross_entropy(reshape(logits, {-1, characters}), next);
       },
-      chain(optim::clip_by_global_norm(5.0), optim::adam({.lr = 2e-3})), static_cast<double>(batch * steps), 0.4);
+      std::move(chain), tokens, 0.4);
   task.figures[0].unit = "tokens/s";
   return task;
+}
+
+Task char_lstm(int layers) {
+  Rng rng(0);
+  CharLstm model(rng, 256, layers);
+  return writer(std::move(model), texts(rng, 32, 64),
+                chain(optim::clip_by_global_norm(5.0), optim::adam({.lr = 2e-3})));
+}
+
+Task gpt(int blocks, Index heads, Index width, Index batch, Index length) {
+  Rng rng(0);
+  Gpt model(rng, blocks, heads, width, length);
+  const auto adamw = [](double decay) {
+    return optim::adamw({.lr = 1e-3, .betas = {0.9, 0.99}, .weight_decay = decay});
+  };
+  return writer(std::move(model), texts(rng, batch, length),
+                chain(optim::clip_by_global_norm(1.0), optim::on(optim::select_rank(2), adamw(0.1)),
+                      optim::on(optim::select_rank(0, 1), adamw(0))));
 }
 
 /// y = 2 x1 - 3.4 x2 + 4.2 + noise, 10 batches of 10 rows.
@@ -160,6 +158,8 @@ std::vector<Workload> train_workloads() {
       {"train", "resnet20_b32_sgdm", resnet20},
       {"train", "charlstm1_b32t64_adam", [] { return char_lstm(1); }},
       {"train", "charlstm2_b32t64_adam", [] { return char_lstm(2); }},
+      {"train", "gpt4x128_b12t64_adamw", [] { return gpt(4, 4, 128, 12, 64); }},
+      {"train", "gpt6x384_b4t256_adamw", [] { return gpt(6, 6, 384, 4, 256); }},
   };
 }
 
