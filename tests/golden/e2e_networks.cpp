@@ -46,12 +46,12 @@ struct Rows {
 
 /// `length` ids from (step * stride + row * apart) mod 300, a row each, and the ids that follow them.
 struct Text {
-  Text(const Case& golden, Index stride, Index apart)
+  Text(const Case& golden, Index between_steps, Index between_rows)
       : ids(golden.get("data.ids", DType::i64)),
         batch(golden.args.integer("batch")),
         length(golden.args.integer("seq")),
-        stride(stride),
-        apart(apart) {}
+        stride(between_steps),
+        apart(between_rows) {}
   /// [batch, length]; `shift` 1: the targets.
   Tensor rows(Index step, Index shift) const {
     std::vector<std::int64_t> all;

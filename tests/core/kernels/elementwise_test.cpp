@@ -182,8 +182,8 @@ void expect_special(const UnaryCase& c) {
   }
 }
 
-// A dense sample of every exponent, for the one function that has no peer in Highway. (All 2^31 floats: 1.84 ulp with
-// fused multiply-add.)
+// A dense sample of every exponent, for the one function that has no peer in Highway. (Every third float from 1e-4 to
+// 4: 1.84 ulp with fused multiply-add.)
 TEST(UnaryKernels, ErfIsWithinItsBoundOverAllFloats) {
   on_each_target([] {
     constexpr std::uint32_t step = 4099, chunk = 1 << 12;
