@@ -2,6 +2,7 @@
 #pragma once
 
 #include <array>
+#include <type_traits>
 
 #include "espalier/core/error.h"
 
@@ -13,6 +14,10 @@ struct IndexPair : std::array<Index, 2> {
   constexpr IndexPair(Index vertical, Index horizontal) noexcept : std::array<Index, 2>{vertical, horizontal} {}
   constexpr IndexPair(const std::array<Index, 2>& pair) noexcept : std::array<Index, 2>(pair) {}  // NOLINT
 };
+
+/// A size of windows over `axes` axes, as layers are told it.
+template <int axes>
+using WindowExtent = std::conditional_t<axes == 2, IndexPair, Index>;
 
 inline void append(std::string& text, const std::array<Index, 2>& pair) {
   text += "[" + std::to_string(pair[0]) + ", " + std::to_string(pair[1]) + "]";

@@ -28,32 +28,45 @@ inline Index groups_left(const Variable& x, const Parameter& weight, int channel
   const Index per_group = weight.value().dim(1);
   return built == 1 || per_group == 0 ? 1 : std::max<Index>(1, x.dim(channel_axis) / per_group);
 }
+
+/// Weights of a kernel over one or two axes.
+inline Shape kernel_shape(Index first, Index second, Index size) { return {first, second, size}; }
+inline Shape kernel_shape(Index first, Index second, IndexPair size) { return {first, second, size[0], size[1]}; }
 }  // namespace detail
 
-struct Conv2dLayerOptions {
-  IndexPair stride = 1;
+template <class Extent>
+struct ConvLayerOptions {
+  Extent stride = 1;
   ConvPadding padding = 0;
-  IndexPair dilation = 1;
+  Extent dilation = 1;
   Index groups = 1;
   bool bias = true;
   DType dtype = DType::f32;
 };
-/// y = weight * x + bias, see conv2d. x [N, in, H, W] -> y [N, out, H', W']. weight [out, in / groups, kh, kw], bias
-/// [out]. Errors: as conv2d; ConfigError unless groups divides in and out.
-class Conv2d final : public Module {
+
+/// y = weight * x + bias, see conv2d. x [N, in, H, W] -> y [N, out, H', W']; over sequences [N, in, L] -> [N, out, L'].
+/// weight [out, in / groups, kh, kw] or [out, in / groups, k], bias [out]. Errors: as conv2d; ConfigError unless groups
+/// divides in and out.
+template <int axes>
+class Conv final : public Module {
  public:
-  Conv2d(Rng& rng, Index in, Index out, IndexPair kernel_size, Conv2dLayerOptions options = {})
+  using Options = ConvLayerOptions<WindowExtent<axes>>;
+  Conv(Rng& rng, Index in, Index out, WindowExtent<axes> kernel_size, Options options = {})
       : options_{options.stride, options.padding, options.dilation, options.groups} {
-    detail::check_convolution("Conv2d", in, out, options.groups);
-    detail::draw_convolution(rng, {out, in / options.groups, kernel_size[0], kernel_size[1]}, options.bias ? out : 0,
+    detail::check_convolution(axes == 2 ? "Conv2d" : "Conv1d", in, out, options.groups);
+    detail::draw_convolution(rng, detail::kernel_shape(out, in / options.groups, kernel_size), options.bias ? out : 0,
                              options.dtype, weight, bias);
   }
 
   Variable operator()(const Variable& x) const {
     return forward([&] {
-      Conv2dOptions o = options_;
-      if (o.groups > 1) o.groups = detail::groups_left(x, weight, -3, o.groups);
-      return conv2d(x, weight, bias.defined() ? Variable(bias) : Variable(), o);
+      auto o = options_;
+      if (o.groups > 1) o.groups = detail::groups_left(x, weight, -1 - axes, o.groups);
+      const Variable b = bias.defined() ? Variable(bias) : Variable();
+      if constexpr (axes == 2)
+        return conv2d(x, weight, b, o);
+      else
+        return conv1d(x, weight, b, o);
     });
   }
   void members(Visitor& v) override { v("weight", weight)("bias", bias); }
@@ -61,32 +74,44 @@ class Conv2d final : public Module {
   Parameter weight, bias;
 
  private:
-  Conv2dOptions options_;
+  ConvOptions<WindowExtent<axes>> options_;
 };
+using Conv2d = Conv<2>;
+using Conv1d = Conv<1>;
+using Conv2dLayerOptions = Conv2d::Options;
+using Conv1dLayerOptions = Conv1d::Options;
 
-struct Conv1dLayerOptions {
-  Index stride = 1;
-  ConvPadding padding = 0;
-  Index dilation = 1;
+template <class Extent>
+struct ConvTransposeLayerOptions {
+  Extent stride = 1;
+  Extent padding = 0;
+  Extent output_padding = 0;
+  Extent dilation = 1;
   Index groups = 1;
   bool bias = true;
   DType dtype = DType::f32;
 };
-/// The same over sequences: x [N, in, L] -> y [N, out, L'], weight [out, in / groups, k].
-class Conv1d final : public Module {
+
+/// The adjoint of Conv, see conv_transpose2d. x [N, in, H, W] -> y [N, out, H', W'], or [N, in, L] -> [N, out, L'].
+/// weight [in, out / groups, kh, kw] or [in, out / groups, k], bias [out]. Errors: as Conv.
+template <int axes>
+class ConvTranspose final : public Module {
  public:
-  Conv1d(Rng& rng, Index in, Index out, Index kernel_size, Conv1dLayerOptions options = {})
-      : options_{options.stride, options.padding, options.dilation, options.groups} {
-    detail::check_convolution("Conv1d", in, out, options.groups);
-    detail::draw_convolution(rng, {out, in / options.groups, kernel_size}, options.bias ? out : 0, options.dtype,
-                             weight, bias);
+  using Options = ConvTransposeLayerOptions<WindowExtent<axes>>;
+  ConvTranspose(Rng& rng, Index in, Index out, WindowExtent<axes> kernel_size, Options options = {})
+      : options_{options.stride, options.padding, options.output_padding, options.dilation, options.groups} {
+    detail::check_convolution(axes == 2 ? "ConvTranspose2d" : "ConvTranspose1d", in, out, options.groups);
+    detail::draw_convolution(rng, detail::kernel_shape(in, out / options.groups, kernel_size), options.bias ? out : 0,
+                             options.dtype, weight, bias);
   }
 
   Variable operator()(const Variable& x) const {
     return forward([&] {
-      Conv1dOptions o = options_;
-      if (o.groups > 1) o.groups = detail::groups_left(x, weight, -2, o.groups);
-      return conv1d(x, weight, bias.defined() ? Variable(bias) : Variable(), o);
+      const Variable b = bias.defined() ? Variable(bias) : Variable();
+      if constexpr (axes == 2)
+        return conv_transpose2d(x, weight, b, options_);
+      else
+        return conv_transpose1d(x, weight, b, options_);
     });
   }
   void members(Visitor& v) override { v("weight", weight)("bias", bias); }
@@ -94,68 +119,11 @@ class Conv1d final : public Module {
   Parameter weight, bias;
 
  private:
-  Conv1dOptions options_;
+  ConvTransposeOptions<WindowExtent<axes>> options_;
 };
-
-struct ConvTranspose2dLayerOptions {
-  IndexPair stride = 1;
-  IndexPair padding = 0;
-  IndexPair output_padding = 0;
-  IndexPair dilation = 1;
-  Index groups = 1;
-  bool bias = true;
-  DType dtype = DType::f32;
-};
-/// The adjoint of Conv2d, see conv_transpose2d. x [N, in, H, W] -> y [N, out, H', W']. weight [in, out / groups, kh,
-/// kw], bias [out].
-class ConvTranspose2d final : public Module {
- public:
-  ConvTranspose2d(Rng& rng, Index in, Index out, IndexPair kernel_size, ConvTranspose2dLayerOptions options = {})
-      : options_{options.stride, options.padding, options.output_padding, options.dilation, options.groups} {
-    detail::check_convolution("ConvTranspose2d", in, out, options.groups);
-    detail::draw_convolution(rng, {in, out / options.groups, kernel_size[0], kernel_size[1]}, options.bias ? out : 0,
-                             options.dtype, weight, bias);
-  }
-
-  Variable operator()(const Variable& x) const {
-    return forward([&] { return conv_transpose2d(x, weight, bias.defined() ? Variable(bias) : Variable(), options_); });
-  }
-  void members(Visitor& v) override { v("weight", weight)("bias", bias); }
-
-  Parameter weight, bias;
-
- private:
-  ConvTranspose2dOptions options_;
-};
-
-struct ConvTranspose1dLayerOptions {
-  Index stride = 1;
-  Index padding = 0;
-  Index output_padding = 0;
-  Index dilation = 1;
-  Index groups = 1;
-  bool bias = true;
-  DType dtype = DType::f32;
-};
-/// The same over sequences: x [N, in, L] -> y [N, out, L'], weight [in, out / groups, k].
-class ConvTranspose1d final : public Module {
- public:
-  ConvTranspose1d(Rng& rng, Index in, Index out, Index kernel_size, ConvTranspose1dLayerOptions options = {})
-      : options_{options.stride, options.padding, options.output_padding, options.dilation, options.groups} {
-    detail::check_convolution("ConvTranspose1d", in, out, options.groups);
-    detail::draw_convolution(rng, {in, out / options.groups, kernel_size}, options.bias ? out : 0, options.dtype,
-                             weight, bias);
-  }
-
-  Variable operator()(const Variable& x) const {
-    return forward([&] { return conv_transpose1d(x, weight, bias.defined() ? Variable(bias) : Variable(), options_); });
-  }
-  void members(Visitor& v) override { v("weight", weight)("bias", bias); }
-
-  Parameter weight, bias;
-
- private:
-  ConvTranspose1dOptions options_;
-};
+using ConvTranspose2d = ConvTranspose<2>;
+using ConvTranspose1d = ConvTranspose<1>;
+using ConvTranspose2dLayerOptions = ConvTranspose2d::Options;
+using ConvTranspose1dLayerOptions = ConvTranspose1d::Options;
 
 }  // namespace espalier::nn

@@ -136,7 +136,11 @@ std::string Module::type_name() const {
     if (c == '>' || c == ')' || c == '}') --depth;
   }
   const std::size_t colon = bare.rfind("::");
-  return colon == bare.npos ? bare : bare.substr(colon + 2);
+  if (colon != bare.npos) bare = bare.substr(colon + 2);
+  // A layer over so many axes is called as its alias is: Conv<2> is Conv2d.
+  for (const char* axes : {"1", "2", "3"})
+    if (full.ends_with(std::string("<") + axes + ">")) bare += std::string(axes) + "d";
+  return bare;
 }
 
 void Module::set_mode(Mode mode) {

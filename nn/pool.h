@@ -7,111 +7,91 @@
 namespace espalier::nn {
 
 /// Largest value of each window. Errors: as max_pool2d.
-class MaxPool2d final : public Module {
+template <int axes>
+class MaxPool final : public Module {
  public:
-  explicit MaxPool2d(IndexPair kernel_size, MaxPool2dOptions options = {}) : kernel_(kernel_size), options_(options) {}
+  explicit MaxPool(WindowExtent<axes> kernel_size, MaxPoolOptions<WindowExtent<axes>> options = {})
+      : kernel_(kernel_size), options_(options) {}
   Variable operator()(const Variable& x) const {
-    return forward([&] { return max_pool2d(x, kernel_, options_); });
+    return forward([&] {
+      if constexpr (axes == 2)
+        return max_pool2d(x, kernel_, options_);
+      else
+        return max_pool1d(x, kernel_, options_);
+    });
   }
   void members(Visitor&) override {}
 
  private:
-  IndexPair kernel_;
-  MaxPool2dOptions options_;
+  WindowExtent<axes> kernel_;
+  MaxPoolOptions<WindowExtent<axes>> options_;
 };
-
-/// The same over sequences.
-class MaxPool1d final : public Module {
- public:
-  explicit MaxPool1d(Index kernel_size, MaxPool1dOptions options = {}) : kernel_(kernel_size), options_(options) {}
-  Variable operator()(const Variable& x) const {
-    return forward([&] { return max_pool1d(x, kernel_, options_); });
-  }
-  void members(Visitor&) override {}
-
- private:
-  Index kernel_;
-  MaxPool1dOptions options_;
-};
+using MaxPool2d = MaxPool<2>;
+using MaxPool1d = MaxPool<1>;
 
 /// Mean of each window. Errors: as avg_pool2d.
-class AvgPool2d final : public Module {
+template <int axes>
+class AvgPool final : public Module {
  public:
-  explicit AvgPool2d(IndexPair kernel_size, AvgPool2dOptions options = {}) : kernel_(kernel_size), options_(options) {}
+  explicit AvgPool(WindowExtent<axes> kernel_size, AvgPoolOptions<WindowExtent<axes>> options = {})
+      : kernel_(kernel_size), options_(options) {}
   Variable operator()(const Variable& x) const {
-    return forward([&] { return avg_pool2d(x, kernel_, options_); });
+    return forward([&] {
+      if constexpr (axes == 2)
+        return avg_pool2d(x, kernel_, options_);
+      else
+        return avg_pool1d(x, kernel_, options_);
+    });
   }
   void members(Visitor&) override {}
 
  private:
-  IndexPair kernel_;
-  AvgPool2dOptions options_;
+  WindowExtent<axes> kernel_;
+  AvgPoolOptions<WindowExtent<axes>> options_;
 };
-
-/// The same over sequences.
-class AvgPool1d final : public Module {
- public:
-  explicit AvgPool1d(Index kernel_size, AvgPool1dOptions options = {}) : kernel_(kernel_size), options_(options) {}
-  Variable operator()(const Variable& x) const {
-    return forward([&] { return avg_pool1d(x, kernel_, options_); });
-  }
-  void members(Visitor&) override {}
-
- private:
-  Index kernel_;
-  AvgPool1dOptions options_;
-};
+using AvgPool2d = AvgPool<2>;
+using AvgPool1d = AvgPool<1>;
 
 /// Largest values of windows that make an image of `output_size`; 1 is the whole image.
-class AdaptiveMaxPool2d final : public Module {
+template <int axes>
+class AdaptiveMaxPool final : public Module {
  public:
-  explicit AdaptiveMaxPool2d(IndexPair output_size) : size_(output_size) {}
+  explicit AdaptiveMaxPool(WindowExtent<axes> output_size) : size_(output_size) {}
   Variable operator()(const Variable& x) const {
-    return forward([&] { return adaptive_max_pool2d(x, size_); });
+    return forward([&] {
+      if constexpr (axes == 2)
+        return adaptive_max_pool2d(x, size_);
+      else
+        return adaptive_max_pool1d(x, size_);
+    });
   }
   void members(Visitor&) override {}
 
  private:
-  IndexPair size_;
+  WindowExtent<axes> size_;
 };
+using AdaptiveMaxPool2d = AdaptiveMaxPool<2>;
+using AdaptiveMaxPool1d = AdaptiveMaxPool<1>;
 
 /// Means of windows that make an image of `output_size`; 1 is the whole image (Lin et al. 2014, global average pooling).
-class AdaptiveAvgPool2d final : public Module {
+template <int axes>
+class AdaptiveAvgPool final : public Module {
  public:
-  explicit AdaptiveAvgPool2d(IndexPair output_size) : size_(output_size) {}
+  explicit AdaptiveAvgPool(WindowExtent<axes> output_size) : size_(output_size) {}
   Variable operator()(const Variable& x) const {
-    return forward([&] { return adaptive_avg_pool2d(x, size_); });
+    return forward([&] {
+      if constexpr (axes == 2)
+        return adaptive_avg_pool2d(x, size_);
+      else
+        return adaptive_avg_pool1d(x, size_);
+    });
   }
   void members(Visitor&) override {}
 
  private:
-  IndexPair size_;
+  WindowExtent<axes> size_;
 };
-
-/// The same over sequences.
-class AdaptiveMaxPool1d final : public Module {
- public:
-  explicit AdaptiveMaxPool1d(Index output_size) : size_(output_size) {}
-  Variable operator()(const Variable& x) const {
-    return forward([&] { return adaptive_max_pool1d(x, size_); });
-  }
-  void members(Visitor&) override {}
-
- private:
-  Index size_;
-};
-
-/// The same over sequences.
-class AdaptiveAvgPool1d final : public Module {
- public:
-  explicit AdaptiveAvgPool1d(Index output_size) : size_(output_size) {}
-  Variable operator()(const Variable& x) const {
-    return forward([&] { return adaptive_avg_pool1d(x, size_); });
-  }
-  void members(Visitor&) override {}
-
- private:
-  Index size_;
-};
+using AdaptiveAvgPool2d = AdaptiveAvgPool<2>;
+using AdaptiveAvgPool1d = AdaptiveAvgPool<1>;
 
 }  // namespace espalier::nn

@@ -25,32 +25,27 @@ struct ConvPadding {
   std::string_view mode = "";  ///< "", "same" or "valid"
 };
 
-struct Conv2dOptions {
-  IndexPair stride = 1;
+/// Extent: IndexPair for images, Index for sequences.
+template <class Extent>
+struct ConvOptions {
+  Extent stride = 1;
   ConvPadding padding = 0;
-  IndexPair dilation = 1;
+  Extent dilation = 1;
   Index groups = 1;
 };
-struct Conv1dOptions {
-  Index stride = 1;
-  ConvPadding padding = 0;
-  Index dilation = 1;
+using Conv2dOptions = ConvOptions<IndexPair>;
+using Conv1dOptions = ConvOptions<Index>;
+
+template <class Extent>
+struct ConvTransposeOptions {
+  Extent stride = 1;
+  Extent padding = 0;
+  Extent output_padding = 0;  ///< less than stride or dilation
+  Extent dilation = 1;
   Index groups = 1;
 };
-struct ConvTranspose2dOptions {
-  IndexPair stride = 1;
-  IndexPair padding = 0;
-  IndexPair output_padding = 0;  ///< less than stride or dilation
-  IndexPair dilation = 1;
-  Index groups = 1;
-};
-struct ConvTranspose1dOptions {
-  Index stride = 1;
-  Index padding = 0;
-  Index output_padding = 0;
-  Index dilation = 1;
-  Index groups = 1;
-};
+using ConvTranspose2dOptions = ConvTransposeOptions<IndexPair>;
+using ConvTranspose1dOptions = ConvTransposeOptions<Index>;
 
 /// y[n, o, i, j] = bias[o] + sum over c, a, b of weight[o, c, a, b] x[n, c', i s + a d - p, j s + b d - p].
 /// weight [out, in / groups, kh, kw], bias [out] or undefined -> y [N, out, H', W'], H' = (H + 2 p - d (kh - 1) - 1) / s

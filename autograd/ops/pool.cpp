@@ -145,7 +145,7 @@ Variable avg_pool2d(const Variable& x, IndexPair kernel_size, const AvgPool2dOpt
 Variable avg_pool1d(const Variable& x, Index kernel_size, const AvgPool1dOptions& o) {
   const IndexPair stride = {1, o.stride == 0 ? kernel_size : o.stride};
   return average_windows("avg_pool1d", x, 1, {1, kernel_size},
-                         {stride, {0, o.padding}, o.ceil_mode, o.count_include_pad});
+                         {stride, {0, o.padding}, o.ceil_mode, o.count_include_pad, o.divisor_override});
 }
 
 Variable adaptive_max_pool2d(const Variable& x, IndexPair output_size) {

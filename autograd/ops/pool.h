@@ -10,31 +10,27 @@
 
 namespace espalier {
 
-struct MaxPool2dOptions {
-  IndexPair stride = 0;   ///< 0: the kernel's size
-  IndexPair padding = 0;  ///< counts as minus infinity; at most half the kernel
-  IndexPair dilation = 1;
+/// Extent: IndexPair for images, Index for sequences.
+template <class Extent>
+struct MaxPoolOptions {
+  Extent stride = 0;   ///< 0: the kernel's size
+  Extent padding = 0;  ///< counts as minus infinity; at most half the kernel
+  Extent dilation = 1;
   bool ceil_mode = false;
 };
-struct MaxPool1dOptions {
-  Index stride = 0;
-  Index padding = 0;
-  Index dilation = 1;
-  bool ceil_mode = false;
-};
-struct AvgPool2dOptions {
-  IndexPair stride = 0;  ///< 0: the kernel's size
-  IndexPair padding = 0;
+using MaxPool2dOptions = MaxPoolOptions<IndexPair>;
+using MaxPool1dOptions = MaxPoolOptions<Index>;
+
+template <class Extent>
+struct AvgPoolOptions {
+  Extent stride = 0;  ///< 0: the kernel's size
+  Extent padding = 0;
   bool ceil_mode = false;
   bool count_include_pad = true;  ///< zeros of the padding count in the mean
   Index divisor_override = 0;     ///< 0: the number of elements
 };
-struct AvgPool1dOptions {
-  Index stride = 0;
-  Index padding = 0;
-  bool ceil_mode = false;
-  bool count_include_pad = true;
-};
+using AvgPool2dOptions = AvgPoolOptions<IndexPair>;
+using AvgPool1dOptions = AvgPoolOptions<Index>;
 
 /// Values and where they came from: positions y W + x in the plane, i64.
 struct MaxPoolResult {

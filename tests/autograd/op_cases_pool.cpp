@@ -126,6 +126,8 @@ std::vector<OpCase> pool_cases() {
        pooled(Kind::mean, {.kernel = 2, .divisor = 7}), images(2)},
       {"avg_pool1d", VARIABLE(avg_pool1d(v[0], 2, {.stride = 3, .padding = 1})),
        pooled(Kind::mean, {.kernel = {1, 2}, .stride = {1, 3}, .padding = {0, 1}}), sequences(1)},
+      {"avg_pool1d: divisor", VARIABLE(avg_pool1d(v[0], 2, {.stride = 1, .divisor_override = 7})),
+       pooled(Kind::mean, {.kernel = {1, 2}, .divisor = 7}), sequences(1)},
       {"adaptive_max_pool2d", VARIABLE(adaptive_max_pool2d(v[0], {3, 2})), adaptive(Kind::max, 3, 2), images(1)},
       {"adaptive_max_pool1d", VARIABLE(adaptive_max_pool1d(v[0], 4)), adaptive(Kind::max, 1, 4), sequences(1)},
       {"adaptive_avg_pool2d", VARIABLE(adaptive_avg_pool2d(v[0], {3, 2})), adaptive(Kind::mean, 3, 2), images(1)},

@@ -13,6 +13,8 @@
 #include "espalier/nn/flatten.h"
 #include "espalier/nn/linear.h"
 #include "espalier/nn/module_list.h"
+#include "espalier/nn/norm.h"
+#include "espalier/nn/pool.h"
 #include "espalier/nn/residual.h"
 #include "espalier/nn/sequential.h"
 #include "tests/support.h"
@@ -154,6 +156,15 @@ class Calls final : public nn::Module {
  private:
   F f_;
 };
+
+TEST(Summary, LayersOverAxesAreCalledAsTheirAliases) {
+  Rng rng(1);
+  EXPECT_EQ(nn::Conv2d(rng, 1, 1, 1).type_name(), "Conv2d");
+  EXPECT_EQ(nn::ConvTranspose1d(rng, 1, 1, 1).type_name(), "ConvTranspose1d");
+  EXPECT_EQ(nn::BatchNorm1d(3).type_name(), "BatchNorm1d");
+  EXPECT_EQ(nn::MaxPool2d(2).type_name(), "MaxPool2d");
+  EXPECT_EQ(nn::Linear(rng, 1, 1).type_name(), "Linear");
+}
 
 TEST(Summary, MultiplyAddsOfConvolutionsAndAttention) {
   Rng rng(1);

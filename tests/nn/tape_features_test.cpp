@@ -82,7 +82,7 @@ TEST(SummaryOfLayers, TheTableOfABlock) {
   Rng rng(1);
   const nn::Summary s = nn::summary(noisy_block(rng), Tensor::zeros({16, 6}));
   ASSERT_EQ(s.layers.size(), 4u);
-  EXPECT_EQ(s.layers[1].type, "BatchNorm");
+  EXPECT_EQ(s.layers[1].type, "BatchNorm1d");
   EXPECT_EQ(s.layers[1].parameters, 16);
   EXPECT_EQ(s.layers[2].type, "Dropout");
   EXPECT_EQ(s.total.macs, 16 * 6 * 8 * 2);
