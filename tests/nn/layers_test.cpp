@@ -67,6 +67,41 @@ TEST(Linear, OfNoInputsGivesItsBias) {
   EXPECT_EQ(y.at({2, 1}), layer.bias.value().at({1}));
 }
 
+// Values, and gradients of everything, are those of a layer behind it; a copy keeps its activation, names do not change.
+TEST(Linear, WithAnActivationIsTheTwoLayersInOne) {
+  struct {
+    Activation fused;
+    Variable (*behind)(const Variable&);
+  } const pairs[] = {{Activation::none, [](const Variable& x) { return x; }},
+                     {Activation::relu, [](const Variable& x) { return relu(x); }},
+                     {Activation::tanh, [](const Variable& x) { return tanh(x); }},
+                     {Activation::sigmoid, [](const Variable& x) { return sigmoid(x); }},
+                     {Activation::gelu, [](const Variable& x) { return gelu(x); }},
+                     {Activation::silu, [](const Variable& x) { return silu(x); }}};
+  for (bool bias : {true, false})
+    for (const auto& [fused, behind] : pairs) {
+      Rng rng(2), same(2);
+      const Linear drawn(rng, 5, 7, {.bias = bias, .activation = fused, .dtype = DType::f64});
+      const Linear plain(same, 5, 7, {.bias = bias, .dtype = DType::f64});
+      const Linear layer = drawn;
+      ASSERT_EQ(layer.parameters().size(), plain.parameters().size());
+      const Tensor x = rng.normal({4, 5}, 0, 2, DType::f64), weights = rng.normal({4, 7}, 0, 1, DType::f64);
+      EXPECT_TRUE(allclose(layer(x).value(), behind(plain(x)).value(), 1e-14, 1e-14));
+      const auto gradients = [&](auto&& model, const Linear& of) {
+        Tape tape;
+        const Variable input = tape.watch(x);
+        const std::vector<Variable> outputs{model(input)};
+        std::vector<Variable> leaves{input, of.weight};
+        if (bias) leaves.push_back(of.bias);
+        return tape.gradient(outputs, std::vector<Variable>{weights}, leaves);
+      };
+      const std::vector<Variable> a = gradients(layer, layer);
+      const std::vector<Variable> b = gradients([&](const Variable& v) { return behind(plain(v)); }, plain);
+      ASSERT_EQ(a.size(), bias ? 3u : 2u);
+      for (std::size_t i = 0; i < a.size(); ++i) EXPECT_TRUE(allclose(a[i].value(), b[i].value(), 1e-13, 1e-13)) << i;
+    }
+}
+
 // --- activations ---------------------------------------------------------------------------------------------------------
 
 TEST(Activations, AsLayersAreTheFunctions) {
