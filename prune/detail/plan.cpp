@@ -11,10 +11,13 @@ namespace {
 
 /// Ops that work on each element by itself: a unit stays a unit, and a constant one stays constant.
 constexpr std::string_view elementwise[] = {
-    "affine", "neg",  "abs",     "square",   "sqrt",       "reciprocal",  "pow",   "exp",        "log",
-    "tanh",   "relu", "sigmoid", "softplus", "leaky_relu", "clamp",       "gelu",  "silu",       "elu",
-    "selu",   "mish", "celu",    "softsign", "hardtanh",   "hardswish",   "relu6", "sin",        "cos",
-    "erf",    "sign", "log1p",   "expm1",    "rsqrt",      "hardsigmoid", "swish", "log_sigmoid"};
+    "affine",      "neg",       "abs",        "sign",       "clamp",    "square",   "sqrt",       "rsqrt",
+    "reciprocal",  "pow",       "exp",        "expm1",      "log",      "log1p",    "log2",       "log10",
+    "erf",         "erfc",      "sin",        "cos",        "tan",      "asin",     "acos",       "atan",
+    "sinh",        "cosh",      "asinh",      "acosh",      "atanh",    "floor",    "ceil",       "round",
+    "trunc",       "tanh",      "sigmoid",    "logsigmoid", "softplus", "softsign", "tanhshrink", "gelu",
+    "silu",        "mish",      "relu",       "leaky_relu", "elu",      "celu",     "selu",       "hardtanh",
+    "hardsigmoid", "hardswish", "hardshrink", "softshrink", "threshold"};
 
 constexpr int none = -1;
 
@@ -27,8 +30,8 @@ struct Space {
 };
 
 struct Layer {
-  ParameterRef weight, bias;
-  bool foldable = false;  // its bias may be changed
+  ParameterRef weight, bias;  // an activation that linear() does itself is part of the layer: its bias lies before it
+  bool foldable = false;      // its bias may be changed
   std::uint32_t x = Tape::constant;
   int in = none, out = none;  // spaces; in: none for what is no space
   Index rows = 0, columns = 0;

@@ -24,6 +24,7 @@ struct NetSpec {
     int dead_columns = 0;  // percent of units that nobody reads
     bool bias_masked = false;
     int activation = 0;
+    bool fused = false;  // the layer does its activation itself, where there is such a form
   };
   int in = 1;
   std::vector<Layer> layers;
@@ -36,7 +37,8 @@ inline std::ostream& operator<<(std::ostream& out, const NetSpec& s) {
   out << (s.single ? "f32" : "f64") << " batch " << s.batch << " seed " << s.seed << " in " << s.in;
   for (const auto& l : s.layers)
     out << "\n  width " << l.width << " bias " << l.bias << " masked " << l.bias_masked << " sparsity " << l.sparsity
-        << " dead rows " << l.dead_rows << " columns " << l.dead_columns << " activation " << l.activation;
+        << " dead rows " << l.dead_rows << " columns " << l.dead_columns << " activation " << l.activation << " fused "
+        << l.fused;
   return out;
 }
 
@@ -47,8 +49,10 @@ class RandomNet final : public nn::Module {
     const DType type = spec.single ? DType::f32 : DType::f64;
     Index in = spec.in;
     for (const NetSpec::Layer& l : spec.layers) {
-      layers.emplace_back(rng, in, l.width, nn::LinearOptions{.bias = l.bias, .dtype = type});
-      activations.push_back(l.activation);
+      const bool last = layers.size() + 1 == spec.layers.size();
+      const Activation inside = l.fused && !last ? fused(l.activation) : Activation::none;
+      layers.emplace_back(rng, in, l.width, nn::LinearOptions{.bias = l.bias, .activation = inside, .dtype = type});
+      activations.push_back(inside.rule() ? none : l.activation);
       Mask mask(l.width * in);
       auto chance = [&](int percentage) { return rng.below(100) < percentage; };
       for (Index i = 0; i < mask.size(); ++i)
@@ -96,6 +100,23 @@ class RandomNet final : public nn::Module {
   Tensor sample;
 
  private:
+  static constexpr int none = 8;
+  static Activation fused(int which) {
+    switch (which) {
+      case 0:
+        return Activation::relu;
+      case 2:
+        return Activation::tanh;
+      case 3:
+        return Activation::sigmoid;
+      case 6:
+        return Activation::gelu;
+      case 7:
+        return Activation::silu;
+      default:
+        return Activation::none;
+    }
+  }
   static Variable activate(int which, const Variable& x) {
     switch (which) {
       case 0:
@@ -110,6 +131,10 @@ class RandomNet final : public nn::Module {
         return softplus(x);
       case 5:
         return 1.0 - exp(-square(x));
+      case 6:
+        return gelu(x);
+      case 7:
+        return silu(x);
       default:
         return x;
     }
@@ -129,7 +154,8 @@ inline rc::Gen<NetSpec> any_net() {
       l.dead_rows = *rc::gen::element(0, 0, 30, 100);
       l.dead_columns = *rc::gen::element(0, 0, 30);
       l.bias_masked = *rc::gen::weightedElement<bool>({{1, true}, {4, false}});
-      l.activation = *rc::gen::inRange(0, 7);
+      l.activation = *rc::gen::inRange(0, 9);
+      l.fused = *rc::gen::arbitrary<bool>();
       s.layers.push_back(l);
     }
     s.single = *rc::gen::arbitrary<bool>();
