@@ -12,7 +12,12 @@
 namespace espalier {
 namespace {
 
+using kernels::ColumnMaps;
+using kernels::Columns;
+using kernels::ColumnTerms;
+using kernels::GradientTerms;
 using kernels::Moments;
+using kernels::PassedSums;
 using kernels::RowStatistics;
 using kernels::Runs;
 using kernels::ScaleShift;
@@ -110,44 +115,48 @@ struct Planes {
   Runs channel(Index n) const { return {n, channels * length, length}; }
 };
 
-/// With few channels, images are cut in parts, so that threads have something to share.
-struct Parts {
-  Parts(const Planes& p) {
-    const Index wanted = p.channels >= 8 ? 1 : detail::chunk_count(8, std::max<Index>(1, p.channels));
-    const Index useful = std::max<Index>(1, p.images * p.length / grain_elements);
-    images = detail::chunk_count(p.images, std::min({wanted, useful, std::max<Index>(1, p.images)}));
-    images = std::max<Index>(1, images);
-    count = std::max<Index>(1, detail::chunk_count(p.images, images));
+/// Some images of some neighbouring channels: what a kernel takes at a time.
+struct Piece {
+  Index channel, channels, image, images;
+  Index part;  // which of its channels' pieces
+};
+/// How x is cut in pieces: by units of `width` channels and `parts` runs of `images` images.
+struct Cut {
+  Index channels, width, units, all_images, images, parts;
+  Index size;  // elements of a whole piece
+  Piece piece(Index unit, Index part) const {
+    const Index channel = unit * width, image = part * images;
+    return {channel, std::min(width, channels - channel), image, std::min(images, all_images - image), part};
   }
-  Index images, count;
 };
 
-/// Calls first(channel, image, images, slot) on every part of every channel, then between(channel), then second(...).
-/// A channel of a single part stays in the cache from first to second.
+/// Calls first(piece) on every piece of x, then between(channel), then second(piece). A unit of a single piece stays in
+/// the cache from first to second.
 template <class First, class Between, class Second>
-void for_channels(const Planes& p, const Parts& parts, First first, Between between, Second second) {
-  auto on_part = [&](Index job, auto& body) {
-    const Index channel = job / parts.count, image = job % parts.count * parts.images;
-    body(channel, image, std::min(parts.images, p.images - image), job);
+void for_pieces(const Cut& cut, First first, Between between, Second second) {
+  auto on_channels = [&](Index unit) {
+    const Piece whole = cut.piece(unit, 0);
+    for (Index c = whole.channel; c < whole.channel + whole.channels; ++c) between(c);
   };
-  const Index jobs = p.channels * parts.count, grain = pieces(parts.images * p.length);
-  if (parts.count == 1) {
-    parallel_for(jobs, grain, [&](Index begin, Index end) {
-      for (Index job = begin; job < end; ++job) {
-        on_part(job, first);
-        between(job);
-        on_part(job, second);
+  const Index grain = pieces(cut.size);
+  if (cut.parts == 1) {
+    parallel_for(cut.units, grain, [&](Index begin, Index end) {
+      for (Index unit = begin; unit < end; ++unit) {
+        first(cut.piece(unit, 0));
+        on_channels(unit);
+        second(cut.piece(unit, 0));
       }
     });
     return;
   }
-  parallel_for(jobs, grain, [&](Index begin, Index end) {
-    for (Index job = begin; job < end; ++job) on_part(job, first);
-  });
-  for (Index channel = 0; channel < p.channels; ++channel) between(channel);
-  parallel_for(jobs, grain, [&](Index begin, Index end) {
-    for (Index job = begin; job < end; ++job) on_part(job, second);
-  });
+  auto on_pieces = [&](auto& body) {
+    parallel_for(cut.units * cut.parts, grain, [&](Index begin, Index end) {
+      for (Index job = begin; job < end; ++job) body(cut.piece(job / cut.parts, job % cut.parts));
+    });
+  };
+  on_pieces(first);
+  for (Index unit = 0; unit < cut.units; ++unit) on_channels(unit);
+  on_pieces(second);
 }
 
 /// (x - mean) rstd weight[c] + bias[c] as the kernels take it: what rounding takes from the mean goes to the offset.
@@ -164,47 +173,123 @@ struct Affine {
   }
 };
 
-/// Sums of g and g (x - mean), f64.
-struct Sums {
-  double g = 0, gx = 0;
-};
+/// The same with the mean for the shift.
 template <class T>
-Sums gradient_sums(const T* g, const T* x, Runs runs, const RowStatistics& s, const ScaleShift<T>& map) {
-  double sums[2];
-  kernels::norm<T>().gradient_sums(g, x, runs, map, sums);
-  return {sums[0], sums[1] - sums[0] * (s.mean - static_cast<double>(map.shift))};
+PassedSums about_mean(const PassedSums& sums, const RowStatistics& s, const ScaleShift<T>& map) {
+  return {sums.g, sums.gx - sums.g * (s.mean - static_cast<double>(map.shift))};
 }
-/// dx = a (g - mean_g - (x - mean) slope).
+/// dx = a g - slope (x - mean) - constant.
 template <class T>
-void gradient(const T* g, const T* x, T* dx, Runs runs, const RowStatistics& s, const ScaleShift<T>& map, double a,
-              double mean_g, double slope) {
-  const double rest = mean_g - slope * (s.mean - static_cast<double>(map.shift));
-  kernels::norm<T>().gradient(g, x, dx, runs, map, static_cast<T>(a), static_cast<T>(-a * slope),
-                              static_cast<T>(-a * rest));
+GradientTerms<T> gradient_terms(const RowStatistics& s, const ScaleShift<T>& map, double a, double slope,
+                                double constant) {
+  return {static_cast<T>(a), static_cast<T>(-slope),
+          static_cast<T>(slope * (s.mean - static_cast<double>(map.shift)) - constant)};
 }
 
+/// Pieces of one channel, whose images are runs of neighbouring elements. maps(c) and terms(c) give a channel's.
 template <class T>
-void forward_batch(const T* x, T* y, const Planes& p, double eps, const Affine<T>& affine,
+struct PlaneLoops {
+  explicit PlaneLoops(const Planes& planes) : p(planes) {}
+  /// With few channels, images are cut in parts, so that threads have something to share.
+  Cut cut() const {
+    const Index wanted = p.channels >= 8 ? 1 : detail::chunk_count(8, std::max<Index>(1, p.channels));
+    const Index useful = std::max<Index>(1, p.images * p.length / grain_elements);
+    const Index images =
+        std::max<Index>(1, detail::chunk_count(p.images, std::min({wanted, useful, std::max<Index>(1, p.images)})));
+    return {p.channels,       1,      p.channels,
+            p.images,         images, std::max<Index>(1, detail::chunk_count(p.images, images)),
+            images * p.length};
+  }
+  void moments(const T* x, const Piece& q, Moments* found) const {
+    *found = kernels::norm<T>().moments(x + start(q), p.channel(q.images));
+  }
+  template <class Maps>
+  void scale_shift(const T* x, T* y, const Piece& q, const Maps& maps) const {
+    kernels::norm<T>().scale_shift(x + start(q), y + start(q), p.channel(q.images), maps(q.channel));
+  }
+  template <class Maps>
+  void gradient_sums(const T* g, const T* x, const Piece& q, const Maps& maps, PassedSums* sums) const {
+    *sums = kernels::norm<T>().gradient_sums(g + start(q), x + start(q), p.channel(q.images), maps(q.channel));
+  }
+  template <class Maps, class TermsOf>
+  void gradient(const T* g, const T* x, T* dx, const Piece& q, const Maps& maps, const TermsOf& terms) const {
+    kernels::norm<T>().gradient(g + start(q), x + start(q), dx + start(q), p.channel(q.images), maps(q.channel),
+                                terms(q.channel));
+  }
+
+  Index start(const Piece& q) const { return p.start(q.image, q.channel); }
+  Planes p;
+};
+
+/// The same where images are of one element: pieces of several columns of the matrix x [images, channels].
+template <class T>
+struct ColumnLoops {
+  explicit ColumnLoops(const Planes& planes) : p(planes) {}
+  Cut cut() const {
+    constexpr Index rows = 1024;  // so many that putting parts together costs little beside them
+    const Index width = std::min(Columns::most, p.channels), images = std::min(rows, p.images);
+    return {p.channels,    width,  detail::chunk_count(p.channels, width),
+            p.images,      images, detail::chunk_count(p.images, images),
+            images * width};
+  }
+  void moments(const T* x, const Piece& q, Moments* found) const {
+    kernels::norm<T>().column_moments(x + start(q), columns(q), found);
+  }
+  template <class Maps>
+  void scale_shift(const T* x, T* y, const Piece& q, const Maps& maps) const {
+    kernels::norm<T>().column_scale_shift(x + start(q), y + start(q), columns(q), gather(q, maps));
+  }
+  template <class Maps>
+  void gradient_sums(const T* g, const T* x, const Piece& q, const Maps& maps, PassedSums* sums) const {
+    kernels::norm<T>().column_gradient_sums(g + start(q), x + start(q), columns(q), gather(q, maps), sums);
+  }
+  template <class Maps, class TermsOf>
+  void gradient(const T* g, const T* x, T* dx, const Piece& q, const Maps& maps, const TermsOf& terms) const {
+    ColumnTerms<T> all;
+    for (Index c = 0; c < q.channels; ++c) {
+      const GradientTerms<T> one = terms(q.channel + c);
+      all.of_g[c] = one.of_g;
+      all.of_x[c] = one.of_x;
+      all.rest[c] = one.rest;
+    }
+    kernels::norm<T>().column_gradient(g + start(q), x + start(q), dx + start(q), columns(q), gather(q, maps), all);
+  }
+
+  Index start(const Piece& q) const { return p.start(q.image, q.channel); }
+  Columns columns(const Piece& q) const { return {q.images, p.channels, q.channels}; }
+  template <class Maps>
+  ColumnMaps<T> gather(const Piece& q, const Maps& maps) const {
+    ColumnMaps<T> all;
+    for (Index c = 0; c < q.channels; ++c) {
+      const ScaleShift<T> one = maps(q.channel + c);
+      all.shift[c] = one.shift;
+      all.factor[c] = one.factor;
+      all.offset[c] = one.offset;
+      all.relu = one.relu;
+    }
+    return all;
+  }
+  Planes p;
+};
+
+template <class T, class Loops>
+void forward_batch(const Loops& loops, const T* x, T* y, double eps, const Affine<T>& affine,
                    const RowStatistics* statistics, RowStatistics* to_find) {
   const bool fixed = to_find == nullptr;
-  const Parts parts(p);
-  std::vector<Moments> found(static_cast<std::size_t>(p.channels * parts.count));
-  for_channels(
-      p, parts,
-      [&](Index c, Index image, Index images, Index slot) {
-        if (!fixed)
-          found[static_cast<std::size_t>(slot)] = kernels::norm<T>().moments(x + p.start(image, c), p.channel(images));
+  const Cut cut = loops.cut();
+  std::vector<Moments> found(static_cast<std::size_t>(fixed ? 0 : cut.channels * cut.parts));
+  for_pieces(
+      cut,
+      [&](const Piece& q) {
+        if (!fixed) loops.moments(x, q, found.data() + q.part * cut.channels + q.channel);
       },
       [&](Index c) {
         if (fixed) return;
         Moments all;
-        for (Index k = 0; k < parts.count; ++k) all = merge(all, found[static_cast<std::size_t>(c * parts.count + k)]);
+        for (Index k = 0; k < cut.parts; ++k) all = merge(all, found[static_cast<std::size_t>(k * cut.channels + c)]);
         to_find[c] = {all.mean, all.count > 0 ? 1 / std::sqrt(all.variance() + eps) : 0};
       },
-      [&](Index c, Index image, Index images, Index) {
-        kernels::norm<T>().scale_shift(x + p.start(image, c), y + p.start(image, c), p.channel(images),
-                                       affine(statistics[c], c));
-      });
+      [&](const Piece& q) { loops.scale_shift(x, y, q, [&](Index c) { return affine(statistics[c], c); }); });
 }
 
 template <class T>
@@ -222,37 +307,38 @@ void forward_group(const T* x, T* y, const Planes& p, const NormChannels& how, c
   });
 }
 
-template <class T>
-void backward_batch(const T* g, const T* x, T* dx, T* dweight, T* dbias, const Planes& p, bool fixed,
+template <class T, class Loops>
+void backward_batch(const Loops& loops, const T* g, const T* x, T* dx, T* dweight, T* dbias, bool fixed,
                     const Affine<T>& affine, const RowStatistics* statistics) {
-  const Parts parts(p);
-  std::vector<Sums> found(static_cast<std::size_t>(p.channels * parts.count));
-  std::vector<Sums> total(static_cast<std::size_t>(p.channels));
-  const double share = 1 / static_cast<double>(p.images * p.length);
+  const Cut cut = loops.cut();
+  std::vector<PassedSums> found(static_cast<std::size_t>(cut.channels * cut.parts));
+  std::vector<PassedSums> total(static_cast<std::size_t>(cut.channels));
+  const double share = 1 / static_cast<double>(loops.p.images * loops.p.length);
   const bool sums_needed = !fixed || dweight || dbias;
-  for_channels(
-      p, parts,
-      [&](Index c, Index image, Index images, Index slot) {
-        if (sums_needed)
-          found[static_cast<std::size_t>(slot)] = gradient_sums(
-              g + p.start(image, c), x + p.start(image, c), p.channel(images), statistics[c], affine(statistics[c], c));
+  auto map = [&](Index c) { return affine(statistics[c], c); };
+  for_pieces(
+      cut,
+      [&](const Piece& q) {
+        if (sums_needed) loops.gradient_sums(g, x, q, map, found.data() + q.part * cut.channels + q.channel);
       },
       [&](Index c) {
-        Sums& all = total[static_cast<std::size_t>(c)];
-        for (Index k = 0; k < parts.count; ++k) {
-          const Sums& one = found[static_cast<std::size_t>(c * parts.count + k)];
+        PassedSums& all = total[static_cast<std::size_t>(c)];
+        for (Index k = 0; k < cut.parts; ++k) {
+          const PassedSums& one = found[static_cast<std::size_t>(k * cut.channels + c)];
           all = {all.g + one.g, all.gx + one.gx};
         }
+        all = about_mean(all, statistics[c], map(c));
         if (dweight) dweight[c] = static_cast<T>(all.gx * statistics[c].rstd);
         if (dbias) dbias[c] = static_cast<T>(all.g);
       },
-      [&](Index c, Index image, Index images, Index) {
+      [&](const Piece& q) {
         if (!dx) return;
-        const RowStatistics& s = statistics[c];
-        const Sums& all = total[static_cast<std::size_t>(c)];
-        const Index at = p.start(image, c);
-        gradient(g + at, x + at, dx + at, p.channel(images), s, affine(s, c), s.rstd * affine.factor(c),
-                 fixed ? 0 : all.g * share, fixed ? 0 : all.gx * s.rstd * s.rstd * share);
+        loops.gradient(g, x, dx, q, map, [&](Index c) {
+          const RowStatistics& s = statistics[c];
+          const PassedSums all = fixed ? PassedSums() : total[static_cast<std::size_t>(c)];
+          const double a = s.rstd * affine.factor(c);
+          return gradient_terms(s, map(c), a, a * all.gx * s.rstd * s.rstd * share, a * all.g * share);
+        });
       });
 }
 
@@ -260,7 +346,7 @@ template <class T>
 void backward_group(const T* g, const T* x, T* dx, T* dweight, T* dbias, const Planes& p, const NormChannels& how,
                     const Affine<T>& affine, const RowStatistics* statistics) {
   const Index together = p.channels / std::max<Index>(1, how.groups), n = together * p.length;
-  std::vector<Sums> found(static_cast<std::size_t>(p.images * p.channels));
+  std::vector<PassedSums> found(static_cast<std::size_t>(p.images * p.channels));
   parallel_for(p.images * how.groups, pieces(n), [&](Index begin, Index end) {
     for (Index k = begin; k < end; ++k) {
       const RowStatistics& s = statistics[k];
@@ -268,8 +354,9 @@ void backward_group(const T* g, const T* x, T* dx, T* dweight, T* dbias, const P
       double of_g = 0, of_gx = 0;
       for (Index c = 0; c < together; ++c) {
         const Index at = k * n + c * p.length;
-        Sums& one = found[static_cast<std::size_t>(k * together + c)];
-        one = gradient_sums(g + at, x + at, {1, 0, p.length}, s, affine(s, first + c));
+        PassedSums& one = found[static_cast<std::size_t>(k * together + c)];
+        const ScaleShift<T> map = affine(s, first + c);
+        one = about_mean(kernels::norm<T>().gradient_sums(g + at, x + at, {1, 0, p.length}, map), s, map);
         of_g += one.g * affine.factor(first + c);
         of_gx += one.gx * affine.factor(first + c);
         one.gx *= s.rstd;
@@ -280,18 +367,17 @@ void backward_group(const T* g, const T* x, T* dx, T* dweight, T* dbias, const P
         const Index at = k * n + c * p.length;
         // Here rstd (weight g - mean(weight g) - xhat mean(weight g xhat)): the weight belongs to g alone.
         const ScaleShift<T> map = affine(s, first + c);
-        const double slope = of_gx * share * s.rstd * s.rstd, off = s.mean - static_cast<double>(map.shift);
-        kernels::norm<T>().gradient(g + at, x + at, dx + at, {1, 0, p.length}, map,
-                                    static_cast<T>(s.rstd * affine.factor(first + c)), static_cast<T>(-slope),
-                                    static_cast<T>(slope * off - of_g * share));
+        kernels::norm<T>().gradient(
+            g + at, x + at, dx + at, {1, 0, p.length}, map,
+            gradient_terms(s, map, s.rstd * affine.factor(first + c), of_gx * share * s.rstd * s.rstd, of_g * share));
       }
     }
   });
   if (!dweight && !dbias) return;
   for (Index c = 0; c < p.channels; ++c) {
-    Sums all;
+    PassedSums all;
     for (Index image = 0; image < p.images; ++image) {
-      const Sums& one = found[static_cast<std::size_t>(image * p.channels + c)];
+      const PassedSums& one = found[static_cast<std::size_t>(image * p.channels + c)];
       all = {all.g + one.g, all.gx + one.gx};
     }
     if (dweight) dweight[c] = static_cast<T>(all.gx);
@@ -299,21 +385,20 @@ void backward_group(const T* g, const T* x, T* dx, T* dweight, T* dbias, const P
   }
 }
 
-/// [N, C] by batch: as [1, C, N], where each channel is one run.
-bool goes_transposed(const Tensor& x, const NormChannels& how) { return x.rank() == 2 && how.over != NormOver::group; }
-Tensor columns_as_planes(const Tensor& x) { return x.t().contiguous().unsqueeze(0); }
-Tensor planes_as_columns(const Tensor& x) { return x.defined() ? x.squeeze(0).t().contiguous() : x; }
+/// f(loops)
+template <class T, class F>
+void with_loops(const Planes& p, const F& f) {
+  if (p.length == 1)
+    f(ColumnLoops<T>(p));
+  else
+    f(PlaneLoops<T>(p));
+}
 
 }  // namespace
 
 NormForward normalize_channels(const char* op, const Tensor& given, const NormChannels& how, const Tensor& given_weight,
                                const Tensor& given_bias, const Tensor& given_statistics) {
   check_types(op, given, given_weight, given_bias);
-  if (goes_transposed(given, how)) {
-    NormForward result =
-        normalize_channels(op, columns_as_planes(given), how, given_weight, given_bias, given_statistics);
-    return {planes_as_columns(result.y), std::move(result.statistics)};
-  }
   const Tensor x = given.contiguous(), weight = dense(given_weight), bias = dense(given_bias);
   const Planes p(x.shape());
   const bool fixed = how.over == NormOver::fixed;
@@ -327,7 +412,9 @@ NormForward normalize_channels(const char* op, const Tensor& given, const NormCh
     if (how.over == NormOver::group)
       forward_group<T>(x.data<T>(), y, p, how, affine, to_find);
     else
-      forward_batch<T>(x.data<T>(), y, p, how.eps, affine, read_statistics(result.statistics), to_find);
+      with_loops<T>(p, [&](const auto& loops) {
+        forward_batch(loops, x.data<T>(), y, how.eps, affine, read_statistics(result.statistics), to_find);
+      });
   });
   return result;
 }
@@ -336,12 +423,6 @@ NormBackward normalize_channels_backward(const char* op, const Tensor& given_g, 
                                          const NormChannels& how, const Tensor& given_weight, const Tensor& given_bias,
                                          const Tensor& statistics, NormWants wants) {
   check_same_dtype(op, given_g, given_x);
-  if (goes_transposed(given_x, how)) {
-    NormBackward result = normalize_channels_backward(op, columns_as_planes(given_g), columns_as_planes(given_x), how,
-                                                      given_weight, given_bias, statistics, wants);
-    result.x = planes_as_columns(result.x);
-    return result;
-  }
   const Tensor g = given_g.contiguous(), x = given_x.contiguous(), weight = dense(given_weight),
                bias = dense(given_bias);
   const Planes p(x.shape());
@@ -359,7 +440,9 @@ NormBackward normalize_channels_backward(const char* op, const Tensor& given_g, 
     if (how.over == NormOver::group)
       backward_group<T>(g.data<T>(), x.data<T>(), dx, dweight, dbias, p, how, affine, found);
     else
-      backward_batch<T>(g.data<T>(), x.data<T>(), dx, dweight, dbias, p, how.over == NormOver::fixed, affine, found);
+      with_loops<T>(p, [&](const auto& loops) {
+        backward_batch(loops, g.data<T>(), x.data<T>(), dx, dweight, dbias, how.over == NormOver::fixed, affine, found);
+      });
   });
   return result;
 }

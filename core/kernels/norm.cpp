@@ -82,6 +82,13 @@ template <class T>
   return m;
 }
 
+/// Of `count` numbers from the sums of what deviates from `near`, and of its squares. `near` is a mean that was rounded,
+/// for large numbers by much: the sum of what deviates from it says by how much.
+HWY_INLINE Moments FromDeviations(double count, double near, double deviation, double squares) {
+  const double rest = deviation / count;
+  return {count, near + rest, std::max(0.0, squares - rest * deviation)};
+}
+
 /// Of one block: its mean, then the squares of what deviates from it.
 template <class T>
 HWY_INLINE Moments BlockMoments(const T* x, Runs runs) {
@@ -98,11 +105,7 @@ HWY_INLINE Moments BlockMoments(const T* x, Runs runs) {
     s[1] = MulAdd(v, v, s[1]);
   });
   if (!std::isfinite(deviation[1])) return SlowMoments(x, runs);
-  // `near` is rounded, and for large numbers by much: the sum of what deviates from it says by how much.
-  const double rest = deviation[0] / m.count;
-  m.mean = static_cast<double>(near) + rest;
-  m.squares = std::max(0.0, deviation[1] - rest * deviation[0]);
-  return m;
+  return FromDeviations(m.count, static_cast<double>(near), deviation[0], deviation[1]);
 }
 template <class T>
 Moments MomentsOf(const T* x, Runs runs) {
@@ -120,15 +123,50 @@ struct Map {
       : shift(hn::Set(Tag<T>(), map.shift)),
         factor(hn::Set(Tag<T>(), map.factor)),
         offset(hn::Set(Tag<T>(), map.offset)) {}
+  Map(const ColumnMaps<T>& maps, Index column)
+      : shift(hn::LoadU(Tag<T>(), maps.shift + column)),
+        factor(hn::LoadU(Tag<T>(), maps.factor + column)),
+        offset(hn::LoadU(Tag<T>(), maps.offset + column)) {}
   HWY_INLINE Lane<T> FromDeviation(Lane<T> v) const { return MulAdd(v, factor, offset); }
   Lane<T> shift, factor, offset;
 };
+/// The terms of a gradient, of all lanes or of each column.
+template <class T>
+struct Terms {
+  explicit Terms(const GradientTerms<T>& t)
+      : of_g(hn::Set(Tag<T>(), t.of_g)), of_x(hn::Set(Tag<T>(), t.of_x)), rest(hn::Set(Tag<T>(), t.rest)) {}
+  Terms(const ColumnTerms<T>& t, Index column)
+      : of_g(hn::LoadU(Tag<T>(), t.of_g + column)),
+        of_x(hn::LoadU(Tag<T>(), t.of_x + column)),
+        rest(hn::LoadU(Tag<T>(), t.rest + column)) {}
+  Lane<T> of_g, of_x, rest;
+};
+
+template <bool relu, class T>
+HWY_INLINE Lane<T> Mapped(const Map<T>& map, Lane<T> x) {
+  const auto v = map.FromDeviation(Sub(x, map.shift));
+  if constexpr (relu)
+    return hn::IfThenZeroElse(hn::Lt(v, hn::Zero(Tag<T>())), v);
+  else
+    return v;
+}
 template <bool relu, class T>
 HWY_INLINE Lane<T> Passed(const Map<T>& map, Lane<T> g, Lane<T> deviation) {
   if constexpr (relu)
     return hn::IfThenZeroElse(hn::Le(map.FromDeviation(deviation), hn::Zero(Tag<T>())), g);
   else
     return g;
+}
+template <bool relu, class T>
+HWY_INLINE void AddGradientSums(const Map<T>& map, Lane<T> g, Lane<T> x, Lane<T> (&s)[2]) {
+  const auto deviation = Sub(x, map.shift), v = Passed<relu>(map, g, deviation);
+  s[0] = Add(s[0], v);
+  s[1] = MulAdd(v, deviation, s[1]);
+}
+template <bool relu, class T>
+HWY_INLINE Lane<T> GradientOf(const Map<T>& map, const Terms<T>& terms, Lane<T> g, Lane<T> x) {
+  const auto deviation = Sub(x, map.shift);
+  return MulAdd(Passed<relu>(map, g, deviation), terms.of_g, MulAdd(deviation, terms.of_x, terms.rest));
 }
 /// f.operator()<relu>()
 template <class F>
@@ -143,40 +181,122 @@ template <class T>
 void ScaleShiftRuns(const T* x, T* y, Runs runs, ScaleShift<T> given) {
   WithRelu(given.relu, [&]<bool relu>() HWY_ATTR {
     const Map<T> map(given);
-    ForRuns<T>(runs, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      auto v = map.FromDeviation(Sub(at.Load(x + i), map.shift));
-      if constexpr (relu) v = hn::IfThenZeroElse(hn::Lt(v, hn::Zero(Tag<T>())), v);
-      at.Store(v, y + i);
-    });
+    ForRuns<T>(runs,
+               [&](auto at, Index i) ESPALIER_INLINE_LAMBDA { at.Store(Mapped<relu>(map, at.Load(x + i)), y + i); });
   });
 }
 template <class T>
-void GradientSums(const T* g, const T* x, Runs runs, ScaleShift<T> given, double sums[2]) {
+PassedSums GradientSums(const T* g, const T* x, Runs runs, ScaleShift<T> given) {
   double total[2] = {};
   WithRelu(given.relu, [&]<bool relu>() HWY_ATTR {
     const Map<T> map(given);
     ForBlocks(runs, [&](Index offset, Runs piece) ESPALIER_INLINE_LAMBDA {
       SumRuns<T, 2>(piece, total, [&](auto at, Index i, auto& s) ESPALIER_INLINE_LAMBDA {
-        const auto deviation = Sub(at.Load(x + offset + i), map.shift);
-        const auto v = Passed<relu>(map, at.Load(g + offset + i), deviation);
-        s[0] = Add(s[0], v);
-        s[1] = MulAdd(v, deviation, s[1]);
+        AddGradientSums<relu>(map, at.Load(g + offset + i), at.Load(x + offset + i), s);
       });
     });
   });
-  sums[0] = total[0];
-  sums[1] = total[1];
+  return {total[0], total[1]};
 }
 template <class T>
-void Gradient(const T* g, const T* x, T* dx, Runs runs, ScaleShift<T> given, T p, T q, T r) {
-  const Tag<T> d;
-  const auto of_g = hn::Set(d, p), of_x = hn::Set(d, q), rest = hn::Set(d, r);
+void Gradient(const T* g, const T* x, T* dx, Runs runs, ScaleShift<T> given, GradientTerms<T> given_terms) {
   WithRelu(given.relu, [&]<bool relu>() HWY_ATTR {
     const Map<T> map(given);
+    const Terms<T> terms(given_terms);
     ForRuns<T>(runs, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      const auto deviation = Sub(at.Load(x + i), map.shift);
-      const auto v = Passed<relu>(map, at.Load(g + i), deviation);
-      at.Store(MulAdd(v, of_g, MulAdd(deviation, of_x, rest)), dx + i);
+      at.Store(GradientOf<relu>(map, terms, at.Load(g + i), at.Load(x + i)), dx + i);
+    });
+  });
+}
+
+// --- columns ------------------------------------------------------------------------------------------------------------
+
+constexpr Index row_block = 128;  // rows that are summed in T
+
+/// Calls body(at, column, place) on every vector of every row.
+template <class T, class Body>
+HWY_INLINE void ForColumns(Columns m, const Body& body) {
+  for (Index r = 0; r < m.rows; ++r)
+    ForEachVector<T>(m.count, [&](auto at, Index c) ESPALIER_INLINE_LAMBDA { body(at, c, r * m.stride + c); });
+}
+
+/// Sums `terms` values a column down the rows, at most row_block of them, four vectors of columns side by side:
+/// term(at, column, place, sums) adds what lies there to sums[0 ... terms).
+template <class T, int terms, class Term>
+HWY_INLINE void SumColumns(Columns m, T (&totals)[static_cast<std::size_t>(terms)][Columns::most], const Term& term) {
+  constexpr Index L = lanes_of<T>;
+  const auto strip = [&]<std::size_t vectors>(auto at, Index c) ESPALIER_INLINE_LAMBDA {
+    Lane<T> sum[vectors][static_cast<std::size_t>(terms)];
+    for (auto& of_vector : sum)
+      for (auto& s : of_vector) s = hn::Zero(Tag<T>());
+    for (Index r = 0; r < m.rows; ++r)
+      for (std::size_t k = 0; k < vectors; ++k) {
+        const Index column = c + static_cast<Index>(k) * L;
+        term(at, column, r * m.stride + column, sum[k]);
+      }
+    for (std::size_t k = 0; k < vectors; ++k)
+      for (std::size_t t = 0; t < static_cast<std::size_t>(terms); ++t)
+        at.Store(sum[k][t], totals[t] + c + static_cast<Index>(k) * L);
+  };
+  Index c = 0;
+  for (; c + 4 * L <= m.count; c += 4 * L) strip.template operator()<4>(Whole(), c);
+  for (; c + L <= m.count; c += L) strip.template operator()<1>(Whole(), c);
+  if (c < m.count) strip.template operator()<1>(Part{m.count - c}, c);
+}
+
+template <class T>
+void ColumnMoments(const T* x, Columns m, Moments* found) {
+  std::fill_n(found, m.count, Moments{});
+  for (Index first = 0; first < m.rows; first += row_block) {
+    const T* const from = x + first * m.stride;
+    const Columns piece{std::min(row_block, m.rows - first), m.stride, m.count};
+    const auto count = static_cast<double>(piece.rows);
+    T near[1][Columns::most] = {}, deviation[2][Columns::most];
+    SumColumns<T, 1>(piece, near, [from](auto at, Index, Index i, auto& s) ESPALIER_INLINE_LAMBDA {
+      s[0] = Add(s[0], at.Load(from + i));
+    });
+    for (T& v : near[0]) v = static_cast<T>(static_cast<double>(v) / count);
+    SumColumns<T, 2>(piece, deviation, [&](auto at, Index c, Index i, auto& s) ESPALIER_INLINE_LAMBDA {
+      const auto v = Sub(at.Load(from + i), hn::LoadU(Tag<T>(), near[0] + c));
+      s[0] = Add(s[0], v);
+      s[1] = MulAdd(v, v, s[1]);
+    });
+    for (Index c = 0; c < m.count; ++c) {
+      const auto squares = static_cast<double>(deviation[1][c]);
+      found[c] = merge(found[c], std::isfinite(squares) ? FromDeviations(count, static_cast<double>(near[0][c]),
+                                                                         static_cast<double>(deviation[0][c]), squares)
+                                                        : SlowMoments(from + c, Runs{piece.rows, m.stride, 1}));
+    }
+  }
+}
+template <class T>
+void ColumnScaleShift(const T* x, T* y, Columns m, const ColumnMaps<T>& maps) {
+  WithRelu(maps.relu, [&]<bool relu>() HWY_ATTR {
+    ForColumns<T>(m, [&](auto at, Index c, Index i)
+                         ESPALIER_INLINE_LAMBDA { at.Store(Mapped<relu>(Map<T>(maps, c), at.Load(x + i)), y + i); });
+  });
+}
+template <class T>
+void ColumnGradientSums(const T* g, const T* x, Columns m, const ColumnMaps<T>& maps, PassedSums* sums) {
+  std::fill_n(sums, m.count, PassedSums{});
+  WithRelu(maps.relu, [&]<bool relu>() HWY_ATTR {
+    for (Index first = 0; first < m.rows; first += row_block) {
+      const T *const from_g = g + first * m.stride, *const from_x = x + first * m.stride;
+      T total[2][Columns::most];
+      SumColumns<T, 2>({std::min(row_block, m.rows - first), m.stride, m.count}, total,
+                       [&](auto at, Index c, Index i, auto& s) ESPALIER_INLINE_LAMBDA {
+                         AddGradientSums<relu>(Map<T>(maps, c), at.Load(from_g + i), at.Load(from_x + i), s);
+                       });
+      for (Index c = 0; c < m.count; ++c)
+        sums[c] = {sums[c].g + static_cast<double>(total[0][c]), sums[c].gx + static_cast<double>(total[1][c])};
+    }
+  });
+}
+template <class T>
+void ColumnGradient(const T* g, const T* x, T* dx, Columns m, const ColumnMaps<T>& maps, const ColumnTerms<T>& terms) {
+  WithRelu(maps.relu, [&]<bool relu>() HWY_ATTR {
+    ForColumns<T>(m, [&](auto at, Index c, Index i) ESPALIER_INLINE_LAMBDA {
+      at.Store(GradientOf<relu>(Map<T>(maps, c), Terms<T>(terms, c), at.Load(g + i), at.Load(x + i)), dx + i);
     });
   });
 }
@@ -306,6 +426,10 @@ constexpr NormKernels<T> Table() {
           .scale_shift = ScaleShiftRuns<T>,
           .gradient_sums = GradientSums<T>,
           .gradient = Gradient<T>,
+          .column_moments = ColumnMoments<T>,
+          .column_scale_shift = ColumnScaleShift<T>,
+          .column_gradient_sums = ColumnGradientSums<T>,
+          .column_gradient = ColumnGradient<T>,
           .rows = Rows<T>,
           .rows_backward = RowsBackward<T>};
 }

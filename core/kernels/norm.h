@@ -34,6 +34,32 @@ struct ScaleShift {
   bool relu;
 };
 
+/// sum g and sum g (x - shift), where relu let g pass.
+struct PassedSums {
+  double g = 0, gx = 0;
+};
+/// dx = of_g g + of_x (x - shift) + rest
+template <class T>
+struct GradientTerms {
+  T of_g, of_x, rest;
+};
+
+/// Some neighbouring columns of a matrix: `rows` of `count` elements, `stride` from row to row.
+struct Columns {
+  Index rows, stride, count;
+  static constexpr Index most = 64;  ///< that a kernel takes at a time
+};
+/// What a ScaleShift says, of each column.
+template <class T>
+struct ColumnMaps {
+  T shift[Columns::most] = {}, factor[Columns::most] = {}, offset[Columns::most] = {};
+  bool relu = false;
+};
+template <class T>
+struct ColumnTerms {
+  T of_g[Columns::most] = {}, of_x[Columns::most] = {}, rest[Columns::most] = {};
+};
+
 /// Mean and 1 / sqrt(variance + eps) of a row.
 struct RowStatistics {
   double mean, rstd;
@@ -43,10 +69,16 @@ template <class T>
 struct NormKernels {
   Moments (*moments)(const T* x, Runs runs);
   void (*scale_shift)(const T* x, T* y, Runs runs, ScaleShift<T> map);
-  /// sum g and sum g (x - shift), where relu let g pass.
-  void (*gradient_sums)(const T* g, const T* x, Runs runs, ScaleShift<T> map, double sums[2]);
-  /// dx = p g + q (x - shift) + r, g as above.
-  void (*gradient)(const T* g, const T* x, T* dx, Runs runs, ScaleShift<T> map, T p, T q, T r);
+  PassedSums (*gradient_sums)(const T* g, const T* x, Runs runs, ScaleShift<T> map);
+  /// g as above.
+  void (*gradient)(const T* g, const T* x, T* dx, Runs runs, ScaleShift<T> map, GradientTerms<T> terms);
+
+  /// The same four of each column: vectors lie along the columns, sums run down at most 128 rows in T.
+  void (*column_moments)(const T* x, Columns columns, Moments* found);
+  void (*column_scale_shift)(const T* x, T* y, Columns columns, const ColumnMaps<T>& maps);
+  void (*column_gradient_sums)(const T* g, const T* x, Columns columns, const ColumnMaps<T>& maps, PassedSums* sums);
+  void (*column_gradient)(const T* g, const T* x, T* dx, Columns columns, const ColumnMaps<T>& maps,
+                          const ColumnTerms<T>& terms);
 
   /// y = (x - mean) rstd weight + bias, row by row; null weight: 1, null bias: 0. Unless `centered`, the mean is taken
   /// for 0.

@@ -120,6 +120,12 @@ std::vector<OpCase> norm_cases() {
       {"batch_norm", VARIABLE(batch_norm(v[0], v[1], v[2], {.eps = eps})), by(channel, channel), channels(4, 2)},
       {"batch_norm: two axes", VARIABLE(batch_norm(v[0], v[1], v[2], {.eps = eps})), by(channel, channel),
        channels(2, 2)},
+      {"batch_norm: planes of one element", VARIABLE(batch_norm(v[0], v[1], v[2], {.eps = eps, .relu = true})),
+       by(channel, channel, true, true),
+       [](Lengths& draw) {
+         const Index c = draw.length();
+         return std::vector<Shape>{{draw.positive() + 1, c, 1, 1}, {c}, {c}};
+       }},
       {"batch_norm: plain", VARIABLE(batch_norm(v[0], {}, {}, {.eps = eps})), by(channel, channel), channels(3, 0)},
       {"batch_norm: with relu", VARIABLE(batch_norm(v[0], v[1], v[2], {.eps = eps, .relu = true})),
        by(channel, channel, true, true), channels(4, 2)},

@@ -153,6 +153,55 @@ TEST(BatchNorm, WithReluIsBatchNormAndRelu) {
   EXPECT_TRUE(same_bytes(fused.running_var.value(), plain.running_var.value()));
 }
 
+/// [N, C] goes through kernels of columns, [1, C, N] through those of runs.
+TEST(BatchNorm, OfMatricesIsTheOneOfImagesOnOtherWays) {
+  Rng rng(6);
+  for (const Shape& shape : {Shape{2, 1}, Shape{3, 77}, Shape{130, 300}, Shape{3000, 65}, Shape{2100, 3}})
+    for (const double mean : {0.0, 1e4}) {
+      const Tensor view = rng.normal({shape[1], shape[0]}, mean, mean == 0 ? 1 : 1e-2).t(), g = rng.normal(shape);
+      const Tensor w = rng.normal({shape[1]}), b = rng.normal({shape[1]});
+      auto run = [&](bool as_matrix, bool fixed) {
+        auto seen = [&](const Tensor& t) { return as_matrix ? t : t.t().contiguous().unsqueeze(0); };
+        auto back = [&](const Tensor& t) { return as_matrix ? t : t.squeeze(0).t(); };
+        Tape tape;
+        const Variable in[] = {tape.watch(seen(view)), tape.watch(w), tape.watch(b)}, weights(seen(g));
+        const BatchNormOptions options{.relu = true};
+        const Tensor means = Tensor::full({shape[1]}, mean), variances = Tensor::full({shape[1]}, 0.3);
+        BatchStatistics found{means, variances};
+        const Variable y = fixed ? batch_norm_inference(in[0], means, variances, in[1], in[2], options)
+                                 : batch_norm(in[0], in[1], in[2], options, &found);
+        const std::vector<Variable> grads = tape.gradient({&y, 1}, {&weights, 1}, in);
+        return std::vector<Tensor>{back(y.value()), back(grads[0].value()), grads[1].value(), grads[2].value(),
+                                   found.mean,      found.variance};
+      };
+      for (const bool fixed : {false, true}) {
+        const std::vector<Tensor> a = run(true, fixed), other = run(false, fixed);
+        // Of gradients: what rounding leaves of the largest, 1 / deviation.
+        const double steep = mean == 0 ? 10 : 100;
+        for (std::size_t k = 0; k < a.size(); ++k) EXPECT_TRUE(allclose(a[k], other[k], 2e-6, 2e-6 * steep)) << k;
+        const testing::Threads use(4);
+        const std::vector<Tensor> many = run(true, fixed);
+        for (std::size_t k = 0; k < a.size(); ++k) EXPECT_TRUE(same_bytes(a[k], many[k])) << k;
+      }
+    }
+}
+
+TEST(BatchNorm, OfMatricesIsSoundFarFromZero) {
+  Rng rng(7);
+  const Index n = 400, channels = 37;
+  const Tensor x = rng.normal({n, channels}, 1e4, 1e-2);
+  BatchStatistics found;
+  const Tensor y = batch_norm(x, {}, {}, {.eps = 1e-9}, &found).value();
+  for (Index c = 0; c < channels; ++c) {
+    double mean = 0, variance = 0;
+    for (Index i = 0; i < n; ++i) mean += x.at({i, c}) / static_cast<double>(n);
+    for (Index i = 0; i < n; ++i) variance += (x.at({i, c}) - mean) * (x.at({i, c}) - mean) / static_cast<double>(n);
+    EXPECT_NEAR(found.mean.at({c}), mean, 1e-8);
+    EXPECT_NEAR(found.variance.at({c}), variance, 1e-5 * variance);
+    for (Index i = 0; i < n; ++i) EXPECT_NEAR(y.at({i, c}), (x.at({i, c}) - mean) / std::sqrt(variance + 1e-9), 1e-5);
+  }
+}
+
 TEST(BatchNorm, CopiesHaveStatisticsOfTheirOwnAndAssigningWritesIntoThem) {
   BatchNorm1d layer(2);
   layer.train();

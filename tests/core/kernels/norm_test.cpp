@@ -60,6 +60,78 @@ TEST(NormKernels, OverflowOnlyWhereTheNumbersDo) {
   });
 }
 
+/// The kernels of columns against those of runs, a column being a run of one element a row.
+template <class T>
+void check_columns(Index rows, Index count, double low, double tolerance) {
+  const Index stride = count + 3;
+  const auto at = [](Index i) { return static_cast<std::size_t>(i); };
+  const std::vector<T> x = uniform<T>(rows * stride, low, low + 1), g = uniform<T>(rows * stride, -1, 1, 2);
+  const Columns columns{rows, stride, count};
+  std::vector<Moments> found(at(count));
+  norm<T>().column_moments(x.data(), columns, found.data());
+  for (const bool relu : {false, true}) {
+    ColumnMaps<T> maps;
+    ColumnTerms<T> terms;
+    maps.relu = relu;
+    for (Index c = 0; c < count; ++c) {
+      maps.shift[c] = static_cast<T>(low + 0.5);
+      maps.factor[c] = static_cast<T>(c % 5) - T(2);
+      maps.offset[c] = static_cast<T>(0.1 * static_cast<double>(c % 3));
+      terms.of_g[c] = static_cast<T>(c % 7);
+      terms.of_x[c] = static_cast<T>(c % 4) - T(1);
+      terms.rest[c] = static_cast<T>(c % 2);
+    }
+    std::vector<T> y(x.size(), T(7)), dx(x.size(), T(7)), expected_y = y, expected_dx = y;
+    std::vector<PassedSums> sums(at(count));
+    norm<T>().column_scale_shift(x.data(), y.data(), columns, maps);
+    norm<T>().column_gradient_sums(g.data(), x.data(), columns, maps, sums.data());
+    norm<T>().column_gradient(g.data(), x.data(), dx.data(), columns, maps, terms);
+    for (Index c = 0; c < count; ++c) {
+      const Runs run{rows, stride, 1};
+      const ScaleShift<T> map{maps.shift[c], maps.factor[c], maps.offset[c], relu};
+      const Moments expected = plain_moments(x.data() + c, run);
+      EXPECT_EQ(found[at(c)].count, expected.count);
+      const double spread = std::sqrt(expected.variance());
+      EXPECT_NEAR(found[at(c)].mean, expected.mean, tolerance * spread + 4e-16 * std::abs(expected.mean));
+      EXPECT_NEAR(found[at(c)].squares, expected.squares, 4 * tolerance * expected.squares);
+      norm<T>().scale_shift(x.data() + c, expected_y.data() + c, run, map);
+      norm<T>().gradient(g.data() + c, x.data() + c, expected_dx.data() + c, run, map,
+                         {terms.of_g[c], terms.of_x[c], terms.rest[c]});
+      const PassedSums of_run = norm<T>().gradient_sums(g.data() + c, x.data() + c, run, map);
+      EXPECT_NEAR(sums[at(c)].g, of_run.g, tolerance * static_cast<double>(rows));
+      EXPECT_NEAR(sums[at(c)].gx, of_run.gx, tolerance * static_cast<double>(rows));
+    }
+    EXPECT_EQ(y, expected_y);  // what lies between the columns too
+    EXPECT_EQ(dx, expected_dx);
+  }
+}
+
+TEST(NormKernels, TakeColumnsAsRuns) {
+  on_each_target([] {
+    for (const Index rows : {1, 2, 127, 128, 129, 700})
+      for (const Index count : {1, 3, 8, 31, 33, 63, 64}) {
+        check_columns<float>(rows, count, -0.5, 1e-6);
+        check_columns<double>(rows, count, -0.5, 1e-14);
+        check_columns<float>(rows, count, 1e4, 1e-6);
+      }
+  });
+}
+
+TEST(NormKernels, ColumnsOverflowOnlyWhereTheNumbersDo) {
+  on_each_target([] {
+    std::vector<float> x(600, 1);
+    for (std::size_t i = 0; i < 600; i += 3) x[i] = i < 300 ? 3e38f : -3e38f;
+    x[301] = static_cast<float>(nan);
+    Moments found[3];
+    norm<float>().column_moments(x.data(), {200, 3, 3}, found);
+    EXPECT_NEAR(found[0].mean, 0, 1e30);
+    EXPECT_NEAR(found[0].variance() / 9e76, 1, 1e-6);
+    EXPECT_TRUE(std::isnan(found[1].mean));
+    EXPECT_EQ(found[2].mean, 1);
+    EXPECT_EQ(found[2].squares, 0);
+  });
+}
+
 template <class T>
 void check_rows(Index n, bool centered, double tolerance) {
   const Index rows = 3;
