@@ -5,7 +5,9 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/core/dropout.h"
 #include "espalier/core/kernels/attention.h"
+#include "espalier/core/kernels/dropout.h"
 #include "espalier/core/kernels/gemm.h"
 #include "espalier/core/kernels/reduce.h"
 #include "espalier/core/kernels/transpose.h"
@@ -177,6 +179,39 @@ class Mask {
   bool direct_ = false;
 };
 
+/// Which probabilities dropout keeps: found for a tile whenever it is asked for, stored nowhere.
+class Kept {
+ public:
+  Kept(const AttentionView& view, const Sizes& s)
+      : s_(s),
+        threshold_(keep_threshold(1 - view.dropout)),
+        factor_(view.dropout < 1 ? 1 / (1 - view.dropout) : 0),
+        random_(view.random.state()),
+        active_(view.dropout > 0) {}
+  bool active() const { return active_; }
+  /// to = from where kept, times 1 / (1 - p), of the tile of query i and key j; `to` may be `from`.
+  template <class T>
+  void apply(const T* from, T* to, Index head, Index i, Index j, Index rows, Index columns) const {
+    if (!active_) return;
+    const auto [key, stream, counter] = random_;
+    std::array<std::uint64_t, key_tile / 64> bits;
+    for (Index r = 0; r < rows; ++r) {
+      const Index word = (head * s_.queries + i + r) * key_words(s_.keys) + j / 64;
+      const kernels::RandomPlace place{key, stream,
+                                       counter + static_cast<std::uint64_t>(word) * kernels::blocks_per_word};
+      kernels::dropout().keep_bits(place, threshold_, bits.data(), key_words(columns));
+      kernels::dropout().keep(from + r * s_.stride, bits.data(), static_cast<T>(factor_), to + r * s_.stride, columns);
+    }
+  }
+
+ private:
+  const Sizes& s_;
+  std::uint64_t threshold_;
+  double factor_;
+  Rng::State random_;
+  bool active_;
+};
+
 /// body(head, first tile, last tile) for every part of every head.
 template <class Body>
 void for_heads(const Sizes& s, const Body& body) {
@@ -201,6 +236,7 @@ template <class T>
 void forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionView& view, Tensor& y, Tensor& softmax) {
   const Sizes s(q, k, v, view);
   const Mask<T> mask(view.mask, s);
+  const Kept kept(view, s);
   const T *q_data = q.data<T>(), *k_data = k.data<T>(), *v_data = v.data<T>();
   T* y_data = y.write<T>("attention");
   SoftmaxRow<T>* found = reinterpret_cast<SoftmaxRow<T>*>(softmax.write<T>("attention"));
@@ -235,6 +271,7 @@ void forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionV
         ScoreTile<T> t{scores, rows, columns, s.stride, s.visible_from(i, j), nullptr, 0};
         mask.put(t, head, i, j, added);
         kernel.softmax(t, largest.data(), sum.data(), rescale.data());
+        kept.apply(scores, scores, head, i, j, rows, columns);
         if (j > 0) kernel.scale_rows(into, rows, s.width, out.stride, rescale.data());
         kernels::gemm<T>(rows, s.width, columns, T(1), {scores, s.stride}, rows_from(right, j), j > 0 ? T(1) : T(0),
                          into, out.stride);
@@ -268,6 +305,7 @@ void backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v
               const Tensor& y, const Tensor& softmax, AttentionGradients& out) {
   const Sizes s(q, k, v, view);
   const Mask<T> mask(view.mask, s);
+  const Kept kept(view, s);
   const T *g_data = g.data<T>(), *q_data = q.data<T>(), *k_data = k.data<T>(), *v_data = v.data<T>(),
           *y_data = y.data<T>();
   const SoftmaxRow<T>* found = reinterpret_cast<const SoftmaxRow<T>*>(softmax.data<T>());
@@ -319,11 +357,13 @@ void backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v
         ScoreTile<T> t{p, rows, columns, s.stride, s.visible_from(i, j), nullptr, 0};
         mask.put(t, head, i, j, added);
         kernel.probabilities(t, row_softmax);
+        kept.apply(p, ds, head, i, j, rows, columns);  // ds is free until the product below
         if (dv.data)
-          kernels::gemm<T>(columns, s.width, rows, T(1), {p, s.stride, true}, g_rows, already, dv.rows(slot, j),
-                           dv.stride());
+          kernels::gemm<T>(columns, s.width, rows, T(1), {kept.active() ? ds : p, s.stride, true}, g_rows, already,
+                           dv.rows(slot, j), dv.stride());
         if (!scores_wanted) continue;
         kernels::gemm<T>(rows, columns, s.width, T(1), g_rows, across.from(j), T(0), ds, s.stride);
+        kept.apply(ds, ds, head, i, j, rows, columns);
         kernel.gradient(p, ds, rows, columns, s.stride, mean.data(), static_cast<T>(view.scale));
         if (dq.data)
           kernels::gemm<T>(rows, s.depth, columns, T(1), {ds, s.stride}, rows_from(down, j), j > 0 ? T(1) : T(0),

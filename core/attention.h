@@ -1,7 +1,7 @@
 // Scaled dot-product attention in tiles: the matrix of scores is never stored.
 #pragma once
 
-#include "espalier/core/tensor.h"
+#include "espalier/core/rng.h"
 
 namespace espalier {
 
@@ -12,7 +12,11 @@ struct AttentionView {
   bool causal = false;
   Index offset = 0;
   double scale = 1;
+  double dropout = 0;   ///< each probability is left out with this one, the others divided by 1 - dropout
+  Rng random = Rng(0);  ///< drawn from where dropout > 0: a row of key_words(S) words of 64 bits for each query
 };
+/// Words that hold a bit of each key. See random_bits.
+constexpr Index key_words(Index keys) noexcept { return (keys + 63) / 64; }
 
 /// y = softmax(scale q k^T + mask) v. q [..., L, d], k [..., S, d], v [..., S, e], y [..., L, e], all with the same
 /// leading axes; views are read, and y is written, where they lie if the last axis is contiguous. A query that sees

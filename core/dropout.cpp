@@ -10,6 +10,7 @@ namespace espalier {
 namespace {
 
 constexpr Index words_per_chunk = 256;
+static_assert(blocks_per_bit_word == kernels::blocks_per_word);
 
 const std::uint64_t* words_of(const Tensor& bits) {
   return reinterpret_cast<const std::uint64_t*>(bits.data<std::int64_t>());  // signed and unsigned may alias
@@ -17,11 +18,15 @@ const std::uint64_t* words_of(const Tensor& bits) {
 
 }  // namespace
 
+std::uint64_t keep_threshold(double probability) noexcept {
+  return static_cast<std::uint64_t>(std::llround((1 - probability) * 0x1p32));
+}
+
 Tensor random_bits(Rng& rng, Index n, double probability) {
   if (!(probability >= 0 && probability <= 1))
     fail<ConfigError>("[random_bits] probability ", probability, " is outside [0, 1]");
   const auto [key, stream, counter] = rng.state();
-  const auto threshold = static_cast<std::uint64_t>(std::llround((1 - probability) * 0x1p32));
+  const std::uint64_t threshold = keep_threshold(probability);
   Tensor bits = Tensor::empty({(n + 63) / 64}, DType::i64);
   auto* words = reinterpret_cast<std::uint64_t*>(bits.write<std::int64_t>("random_bits"));
   parallel_for(bits.size(), words_per_chunk,

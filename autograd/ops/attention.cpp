@@ -9,6 +9,7 @@
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/core/attention.h"
+#include "espalier/core/dropout.h"
 #include "espalier/core/elementwise.h"
 
 namespace espalier {
@@ -48,9 +49,23 @@ Shape check(const char* op, const Variable& q, const Variable& k, const Variable
   return lead;
 }
 
-AttentionView view_of(const Variable& q, const Variable& mask, const AttentionOptions& options) {
+/// Dropout takes its part of the generator here: `lead` are the leading axes of the scores.
+AttentionView view_of(const char* op, const Shape& lead, const Variable& q, const Variable& k, const Variable& mask,
+                      const AttentionOptions& options) {
   const double width = static_cast<double>(std::max<Index>(1, q.shape()[-1]));
-  return {mask.value(), options.causal, options.causal_offset, options.scale.value_or(1 / std::sqrt(width))};
+  AttentionView view{mask.value(), options.causal, options.causal_offset, options.scale.value_or(1 / std::sqrt(width))};
+  if (!(options.dropout >= 0 && options.dropout <= 1)) [[unlikely]]
+    fail<ConfigError>("[", op, "] dropout must be in [0, 1], got ", options.dropout);
+  if (options.dropout == 0) return view;
+  if (!options.rng) [[unlikely]]
+    fail<ConfigError>("[", op, "] dropout ", options.dropout, " needs a generator. Hint: set AttentionOptions::rng");
+  view.dropout = options.dropout;
+  view.random = *options.rng;
+  auto [key, stream, counter] = options.rng->state();
+  const Index words = count(lead) * q.shape()[-2] * key_words(k.shape()[-2]);
+  counter += static_cast<std::uint64_t>(words) * blocks_per_bit_word;
+  options.rng->set_state({key, stream, counter});
+  return view;
 }
 
 // --- the path that stores the scores --------------------------------------------------------------------------------
@@ -94,6 +109,16 @@ double largest_finite(DType type) {
                             : std::numeric_limits<double>::max();
 }
 
+/// 1 / (1 - dropout) where a probability is kept, else 0: the numbers that the tiles draw. Undefined without dropout.
+Tensor kept(const AttentionView& view, Shape shape, DType type) {
+  if (view.dropout == 0) return {};
+  const Index keys = shape[-1];
+  shape[-1] = 64 * key_words(keys);
+  Rng random = view.random;
+  const Tensor bits = random_bits(random, count(shape), 1 - view.dropout);
+  return keep_where(Tensor::ones(shape, type), bits, view.dropout < 1 ? 1 / (1 - view.dropout) : 0).narrow(-1, 0, keys);
+}
+
 /// softmax(scale q k^T + mask), all of it, in differentiable ops.
 Variable weights_of(const Variable& q, const Variable& k, const Variable& mask, const AttentionView& view) {
   Variable scores = affine(matmul(q, transpose(k, -2, -1)), view.scale, 0);
@@ -111,9 +136,14 @@ Variable weights_of(const Variable& q, const Variable& k, const Variable& mask, 
 /// Gradients of q, k, v and the mask in differentiable ops. Dao et al. 2022, appendix B.2.
 std::array<Variable, 4> composed(const Variable& g, const Variable& q, const Variable& k, const Variable& v,
                                  const Variable& mask, const AttentionView& view, bool of_mask) {
-  const Variable p = weights_of(q, k, mask, view), dp = matmul(g, transpose(v, -2, -1));
+  const Variable p = weights_of(q, k, mask, view);
+  Variable used = p, dp = matmul(g, transpose(v, -2, -1));
+  if (const Tensor keep = kept(view, p.shape(), p.dtype()); keep.defined()) {
+    used = mul(p, keep);
+    dp = mul(dp, keep);
+  }
   const Variable of_scores = mul(p, sub(dp, sum(mul(p, dp), {-1}, true))), ds = affine(of_scores, view.scale, 0);
-  return gradients(matmul(ds, k), matmul(transpose(ds, -2, -1), q), matmul(transpose(p, -2, -1), g),
+  return gradients(matmul(ds, k), matmul(transpose(ds, -2, -1), q), matmul(transpose(used, -2, -1), g),
                    of_mask ? sum_to(of_scores, mask.shape()) : no_gradient());
 }
 
@@ -121,8 +151,10 @@ std::array<Variable, 4> composed(const Variable& g, const Variable& q, const Var
 
 AttentionResult attention_with_weights(const Variable& q, const Variable& k, const Variable& v, const Variable& mask,
                                        AttentionOptions options) {
-  check("attention_with_weights", q, k, v, mask);
-  Variable weights = weights_of(q, k, mask, view_of(q, mask, options));
+  constexpr const char* op = "attention_with_weights";
+  const AttentionView view = view_of(op, check(op, q, k, v, mask), q, k, mask, options);
+  Variable weights = weights_of(q, k, mask, view);
+  if (const Tensor keep = kept(view, weights.shape(), weights.dtype()); keep.defined()) weights = mul(weights, keep);
   return {matmul(weights, v), weights};
 }
 
@@ -132,7 +164,7 @@ Variable scaled_dot_product_attention(const Variable& q, const Variable& k, cons
   const Shape lead = check(op, q, k, v, mask);
   auto spread = [&](const Variable& x) { return broadcast_to(x, with(lead, x.shape()[-2], x.shape()[-1])); };
   const Variable queries = spread(q), keys = spread(k), values = spread(v);
-  const AttentionView view = view_of(q, mask, options);
+  const AttentionView view = view_of(op, lead, q, k, mask, options);
   Tensor y = empty_in_order_of(queries.value(), v.shape()[-1]);
   Tensor softmax = attention_forward(queries.value(), keys.value(), values.value(), view, y);
   if (!recording(queries, keys, values, mask)) return y;
@@ -187,8 +219,7 @@ Variable self_attention(const Variable& x, Index heads, const Variable& mask, At
   };
   const Tensor dense = x.value().contiguous();
   const Tensor q = part_of(dense, heads, 0), k = part_of(dense, heads, 1), v = part_of(dense, heads, 2);
-  check(op, q, k, v, mask);
-  const AttentionView view = view_of(q, mask, options);
+  const AttentionView view = view_of(op, check(op, q, k, v, mask), q, k, mask, options);
   Tensor y = empty_in_order_of(q, v.shape()[-1]);
   Tensor softmax = attention_forward(q, k, v, view, y);
   Tensor out = joined(y).value();

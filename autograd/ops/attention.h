@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "espalier/autograd/tape.h"
+#include "espalier/core/rng.h"
 
 namespace espalier {
 
@@ -11,6 +12,8 @@ struct AttentionOptions {
   bool causal = false;      ///< query i sees keys j <= i + causal_offset only
   Index causal_offset = 0;  ///< the number of keys before the first query, where queries continue a sequence
   std::optional<double> scale = std::nullopt;  ///< of the scores; 1 / sqrt(d) if none is given
+  double dropout = 0;  ///< each probability is left out with this one, the others divided by 1 - dropout
+  Rng* rng = nullptr;  ///< drawn from if dropout > 0: 16 blocks for each query and 64 keys
 };
 
 /// softmax(scale q k^T + mask) v. q [..., L, d], k [..., S, d], v [..., S, e] -> [..., L, e]; leading axes broadcast
@@ -19,7 +22,8 @@ struct AttentionOptions {
 ///
 /// The scores are never stored as a whole: tiles of them are computed, used and forgotten, and again in the backward
 /// pass; tiles above the diagonal are left out if causal. Kept are the inputs, the output and two numbers a query. A mask
-/// that wants a gradient itself has a backward pass that does store them. Vaswani et al. 2017, eq. 1; Dao et al. 2022.
+/// that wants a gradient itself has a backward pass that does store them. What dropout leaves out is drawn tile by tile,
+/// and again in the backward pass. Errors: also ConfigError for dropout outside [0, 1], or without an rng. Vaswani et al. 2017, eq. 1; Dao et al. 2022.
 /// Cost: 2 L S (d + e) operations a head, 2.5 times that backward.
 Variable scaled_dot_product_attention(const Variable& q, const Variable& k, const Variable& v,
                                       const Variable& mask = {}, AttentionOptions options = {});
@@ -28,7 +32,7 @@ Variable scaled_dot_product_attention(const Variable& q, const Variable& k, cons
 /// values -> [..., T, H d], the heads side by side. Nothing is split, permuted or copied on the way; mask [..., H, T, T].
 Variable self_attention(const Variable& x, Index heads, const Variable& mask = {}, AttentionOptions options = {});
 
-/// Output, and the probabilities [..., L, S], which are stored for it.
+/// Output, and the probabilities [..., L, S] it is made of (behind dropout), which are stored for it.
 struct AttentionResult {
   Variable output, weights;
 };

@@ -2,6 +2,7 @@
 #include <limits>
 
 #include "espalier/autograd/ops/attention.h"
+#include "espalier/core/dropout.h"
 #include "tests/autograd/op_cases.h"
 
 namespace espalier::testing {
@@ -68,6 +69,33 @@ Variable added_to(std::span<const Variable> v, const Added& added) {
     for (Index i = 0; i < L; ++i)
       for (Index j = 0; j < S; ++j) values.push_back(added(h, i, j));
   return Tensor::from(values, {H, L, S}).to(v[0].dtype());
+}
+
+/// A dropout whose generator begins anew with every use, and what it keeps: a word of 64 keys after the other.
+constexpr double dropped = 0.3;
+template <class F>
+Variable with_dropout(const F& f) {
+  Rng rng(5);
+  return f(AttentionOptions{.causal = true, .dropout = dropped, .rng = &rng});
+}
+Array dropout_reference(std::span<const Array> in) {
+  const Array &q = in[0], &k = in[1], &v = in[2];
+  Array p = attention(q, k, v, causal, true);
+  const Index S = k.shape[-2], L = q.shape[-2], e = v.shape[-1], words = (S + 63) / 64;
+  Shape shape = q.shape;
+  shape[-1] = e;
+  Array y(shape);
+  if (S == 0) return y;
+  Rng rng(5);
+  const std::vector<std::int64_t> bits =
+      random_bits(rng, p.size() / S * words * 64, 1 - dropped).to_vector<std::int64_t>();
+  for (Index i = 0; i < p.size(); ++i) {
+    const Index row = i / S, j = i % S;
+    const auto word = static_cast<std::uint64_t>(bits[static_cast<std::size_t>(row * words + j / 64)]);
+    if ((word >> (j % 64) & 1) == 0) continue;
+    for (Index c = 0; c < e; ++c) y[row * e + c] += p[i] / (1 - dropped) * v[(row / L * S + j) * e + c];
+  }
+  return y;
 }
 
 /// q, k, v of `rank` axes.
@@ -162,6 +190,14 @@ std::vector<OpCase> attention_cases() {
          shapes.pop_back();
          return shapes;
        }},
+      {"scaled_dot_product_attention: dropout", VARIABLE(with_dropout([&](const AttentionOptions& options) {
+         return scaled_dot_product_attention(v[0], v[1], v[2], {}, options);
+       })),
+       dropout_reference, heads(4)},
+      {"attention_with_weights: dropout", VARIABLE(with_dropout([&](const AttentionOptions& options) {
+         return attention_with_weights(v[0], v[1], v[2], {}, options).output;
+       })),
+       dropout_reference, heads(3)},
       {"self_attention", VARIABLE(self_attention(v[0], 2)), self(2, all_seen), projected(2)},
       {"self_attention: learned mask", VARIABLE(self_attention(v[0], 2, v[1])),
        [](std::span<const Array> in) {
