@@ -1,6 +1,7 @@
 #include "espalier/nn/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <limits>
 
 #include "espalier/autograd/ops/elementwise.h"
@@ -46,14 +47,24 @@ Variable joined(const Variable& y) {
   return reshape(transpose(y, 1, 2), {y.shape()[0], y.shape()[2], y.shape()[1] * y.shape()[3]});
 }
 
+/// Last axes that query, key and value must have.
+struct Widths {
+  Index query, key, value;
+};
 /// Errors: ShapeError unless all are [N, length, width] of one N, with as many keys as values.
-void check(const Variable& query, const Variable& key, const Variable& value, Index width) {
-  bool fits = true;
-  for (const Variable* v : {&query, &key, &value})
-    fits = fits && v->rank() == 3 && v->shape()[2] == width && v->shape()[0] == query.shape()[0];
-  if (!fits || key.shape()[1] != value.shape()[1]) [[unlikely]]
+void check(const Variable& query, const Variable& key, const Variable& value, const Widths& widths) {
+  auto fits = [&](const Variable& v, Index width) {
+    return v.rank() == 3 && v.shape()[2] == width && v.shape()[0] == query.shape()[0];
+  };
+  if (fits(query, widths.query) && fits(key, widths.key) && fits(value, widths.value) &&
+      key.shape()[1] == value.shape()[1]) [[likely]]
+    return;
+  if (widths.key == widths.query && widths.value == widths.query)
     fail<ShapeError>("[MultiheadAttention] query ", query.shape(), ", key ", key.shape(), " and value ", value.shape(),
-                     " must be [N, L, E], [N, S, E] and [N, S, E] with E = ", width);
+                     " must be [N, L, E], [N, S, E] and [N, S, E] with E = ", widths.query);
+  fail<ShapeError>("[MultiheadAttention] query ", query.shape(), ", key ", key.shape(), " and value ", value.shape(),
+                   " must be [N, L, E], [N, S, kdim] and [N, S, vdim] with E = ", widths.query, ", kdim = ", widths.key,
+                   " and vdim = ", widths.value);
 }
 
 /// Rows of q, k or v in a weight or bias: part 0, 1 or 2.
@@ -62,6 +73,36 @@ Variable rows_of(const Variable& weight, Index part) {
   const Variable dense = weight.value().packed() ? Variable(weight.value().densify()) : weight;
   const Index each = dense.shape()[0] / 3;
   return narrow(dense, 0, part * each, each);
+}
+
+/// Attention of the projected [N, T, H d].
+AttentionResult attention_of(const std::array<Variable, 3>& projected, Index heads, const Variable& mask,
+                             const AttentionOptions& options, bool with_weights) {
+  auto split = [heads](const Variable& y) {  // [N, H, T, d]
+    return transpose(reshape(y, {y.shape()[0], y.shape()[1], heads, y.shape()[2] / std::max<Index>(1, heads)}), 1, 2);
+  };
+  const Variable q = split(projected[0]), k = split(projected[1]), v = split(projected[2]);
+  if (!with_weights) return {joined(scaled_dot_product_attention(q, k, v, mask, options)), {}};
+  const AttentionResult result = attention_with_weights(q, k, v, mask, options);
+  return {joined(result.output), mean(result.weights, {1})};
+}
+
+bool one_width(Index width, const MultiheadAttentionOptions& o) {
+  return o.kdim.value_or(width) == width && o.vdim.value_or(width) == width;
+}
+/// Undefined where not wanted.
+Parameter projection(Rng& rng, Index rows, Index columns, bool wanted, const MultiheadAttentionOptions& o) {
+  return wanted ? Parameter(init::xavier_uniform(rng, {rows, columns}, init::gain::linear, o.dtype)) : Parameter();
+}
+
+/// q, k and v; the bias holds the three of them.
+std::array<Variable, 3> project(const Variable& query, const Variable& key, const Variable& value,
+                                const std::array<Variable, 3>& weights, const Variable& bias) {
+  return {linear(query, weights[0], rows_of(bias, 0)), linear(key, weights[1], rows_of(bias, 1)),
+          linear(value, weights[2], rows_of(bias, 2))};
+}
+std::array<Variable, 3> parts_of(const Variable& weight) {
+  return {rows_of(weight, 0), rows_of(weight, 1), rows_of(weight, 2)};
 }
 
 }  // namespace
@@ -104,11 +145,18 @@ void KvCache::append(const Tensor& keys, const Tensor& values) {
 }
 
 MultiheadAttention::MultiheadAttention(Rng& rng, Index width, Index heads, MultiheadAttentionOptions options)
-    : in_proj_weight(init::xavier_uniform(rng, {3 * width, width}, init::gain::linear, options.dtype)),
+    : in_proj_weight(projection(rng, 3 * width, width, one_width(width, options), options)),
+      q_proj_weight(projection(rng, width, width, !one_width(width, options), options)),
+      k_proj_weight(projection(rng, width, options.kdim.value_or(width), !one_width(width, options), options)),
+      v_proj_weight(projection(rng, width, options.vdim.value_or(width), !one_width(width, options), options)),
       out_proj(rng, width, width, {.bias = options.bias, .dtype = options.dtype}),
-      head_width_(heads > 0 ? width / heads : 0) {
+      head_width_(heads > 0 ? width / heads : 0),
+      dropout_(options.dropout) {
   if (heads < 1 || width < 1 || width % heads != 0)
     fail<ConfigError>("[MultiheadAttention] a width of ", width, " is not a multiple of ", heads, " heads");
+  if (!(dropout_ >= 0 && dropout_ <= 1))
+    fail<ConfigError>("[MultiheadAttention] dropout must be in [0, 1], got ", dropout_);
+  if (dropout_ > 0) rng_.emplace(rng);
   if (!options.bias) return;
   in_proj_bias = Parameter(Tensor::zeros({3 * width}, options.dtype));
   out_proj.bias.set_value(Tensor::zeros({width}, options.dtype));
@@ -117,47 +165,67 @@ MultiheadAttention::MultiheadAttention(Rng& rng, Index width, Index heads, Multi
 AttentionResult multi_head_attention(const Variable& query, const Variable& key, const Variable& value,
                                      const Variable& in_proj_weight, const Variable& in_proj_bias, Index heads,
                                      const AttentionCall& call, bool with_weights) {
-  check(query, key, value, in_proj_weight.shape()[-1]);
-  auto heads_of = [&](const Variable& x, Index part) {  // [N, H, T, d]
-    const Variable y = linear(x, rows_of(in_proj_weight, part), rows_of(in_proj_bias, part));
-    return transpose(reshape(y, {y.shape()[0], y.shape()[1], heads, y.shape()[2] / std::max<Index>(1, heads)}), 1, 2);
-  };
-  const Variable q = heads_of(query, 0), k = heads_of(key, 1), v = heads_of(value, 2),
-                 mask = mask_of(call, query.shape()[0], key.shape()[1], query.dtype());
-  const AttentionOptions options{.causal = call.causal};
-  if (!with_weights) return {joined(scaled_dot_product_attention(q, k, v, mask, options)), {}};
-  const AttentionResult result = attention_with_weights(q, k, v, mask, options);
-  return {joined(result.output), mean(result.weights, {1})};
+  const Index width = in_proj_weight.shape()[-1];
+  check(query, key, value, {width, width, width});
+  return attention_of(project(query, key, value, parts_of(in_proj_weight), in_proj_bias), heads,
+                      mask_of(call, query.shape()[0], key.shape()[1], query.dtype()), {.causal = call.causal},
+                      with_weights);
+}
+
+template <class F>
+auto MultiheadAttention::with_options(const AttentionCall& call, const F& f) const {
+  AttentionOptions options{.causal = call.causal};
+  if (!rng_ || !training()) return f(options);
+  return rng_->use([&](Rng& rng) {
+    options.dropout = dropout_;
+    options.rng = &rng;
+    return f(options);
+  });
+}
+
+AttentionResult MultiheadAttention::attend(const Variable& query, const Variable& key, const Variable& value,
+                                           const AttentionCall& call, bool with_weights) const {
+  const std::array<Variable, 3> weights =
+      joint() ? parts_of(in_proj_weight) : std::array<Variable, 3>{q_proj_weight, k_proj_weight, v_proj_weight};
+  check(query, key, value, {weights[0].shape()[1], weights[1].shape()[1], weights[2].shape()[1]});
+  return with_options(call, [&](const AttentionOptions& options) {
+    return attention_of(project(query, key, value, weights, optional(in_proj_bias)), heads(),
+                        mask_of(call, query.shape()[0], key.shape()[1], query.dtype()), options, with_weights);
+  });
 }
 
 Variable MultiheadAttention::operator()(const Variable& x, const AttentionCall& call) const {
   return forward([&] {
-    check(x, x, x, in_proj_weight.shape()[1]);
-    return out_proj(self_attention(linear(x, in_proj_weight, optional(in_proj_bias)), heads(),
-                                   mask_of(call, x.shape()[0], x.shape()[1], x.dtype()), {.causal = call.causal}));
+    if (!joint()) return out_proj(attend(x, x, x, call, false).output);
+    const Index width = in_proj_weight.shape()[1];
+    check(x, x, x, {width, width, width});
+    return with_options(call, [&](const AttentionOptions& options) {
+      return out_proj(self_attention(linear(x, in_proj_weight, optional(in_proj_bias)), heads(),
+                                     mask_of(call, x.shape()[0], x.shape()[1], x.dtype()), options));
+    });
   });
 }
 
 Variable MultiheadAttention::operator()(const Variable& query, const Variable& key, const Variable& value,
                                         const AttentionCall& call) const {
-  return forward([&] {
-    return out_proj(
-        multi_head_attention(query, key, value, in_proj_weight, optional(in_proj_bias), heads(), call).output);
-  });
+  return forward([&] { return out_proj(attend(query, key, value, call, false).output); });
 }
 
 AttentionResult MultiheadAttention::with_weights(const Variable& query, const Variable& key, const Variable& value,
                                                  const AttentionCall& call) const {
   return forward([&]() -> AttentionResult {
-    const AttentionResult result =
-        multi_head_attention(query, key, value, in_proj_weight, optional(in_proj_bias), heads(), call, true);
+    const AttentionResult result = attend(query, key, value, call, true);
     return {out_proj(result.output), result.weights};
   });
 }
 
 Variable MultiheadAttention::operator()(const Variable& x, KvCache& cache) const {
   return forward([&] {
-    check(x, x, x, in_proj_weight.shape()[1]);
+    if (!joint())
+      fail<ConfigError>(
+          "[MultiheadAttention] a KvCache is of self-attention, and here keys and values have widths of their own");
+    const Index width = in_proj_weight.shape()[1];
+    check(x, x, x, {width, width, width});
     if (Tape::recording())
       fail<GradError>(
           "[MultiheadAttention] a KvCache holds no gradients. Hint: generate without a Tape, or under "

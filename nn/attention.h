@@ -1,7 +1,10 @@
 // Multi-head attention, with a cache for generation.
 #pragma once
 
+#include <optional>
+
 #include "espalier/autograd/ops/attention.h"
+#include "espalier/nn/dropout.h"
 #include "espalier/nn/linear.h"
 #include "espalier/nn/module.h"
 
@@ -47,14 +50,22 @@ AttentionResult multi_head_attention(const Variable& query, const Variable& key,
 
 struct MultiheadAttentionOptions {
   bool bias = true;
+  double dropout = 0;                        ///< of the attention weights, in training
+  std::optional<Index> kdim = std::nullopt;  ///< width of the keys; E if none is given
+  std::optional<Index> vdim = std::nullopt;  ///< width of the values; E if none is given
   DType dtype = DType::f32;
 };
 
 /// out_proj(concat_h softmax(q_h k_h^T / sqrt(d)) v_h), [q k v] = x in_proj_weight^T + in_proj_bias. Batch first: query
 /// [N, L, E], key and value [N, S, E] -> [N, L, E]. in_proj_weight [3 E, E] (the rows of q, k, v; Glorot uniform),
 /// in_proj_bias 0, out_proj a Linear with bias 0. Heads are rows / width of a head, read off the weight: a layer whose
-/// heads were pruned is simply one with fewer. Vaswani et al. 2017, section 3.2.2. Errors: ShapeError, DTypeError;
-/// ConfigError if the heads do not divide E.
+/// heads were pruned is simply one with fewer. Vaswani et al. 2017, section 3.2.2.
+///
+/// Keys [N, S, kdim] or values [N, S, vdim] of another width than E: q_proj_weight [E, E], k_proj_weight [E, kdim] and
+/// v_proj_weight [E, vdim], each Glorot uniform, stand in the place of in_proj_weight, which is undefined; as they are
+/// in the other case. With dropout the layer has a generator, the buffer "rng" of nn/dropout.h. Attention stays tiled.
+/// Errors: ShapeError, DTypeError; ConfigError if the heads do not divide E, for dropout outside [0, 1], and for a
+/// KvCache where widths differ.
 class MultiheadAttention final : public Module {
  public:
   MultiheadAttention(Rng& rng, Index width, Index heads, MultiheadAttentionOptions options = {});
@@ -70,16 +81,27 @@ class MultiheadAttention final : public Module {
   /// by piece the same as all at once. Errors: GradError where a tape records.
   Variable operator()(const Variable& x, KvCache& cache) const;
 
-  Index heads() const { return in_proj_weight.shape()[0] / (3 * head_width_); }
+  Index heads() const { return (joint() ? in_proj_weight.shape()[0] / 3 : q_proj_weight.shape()[0]) / head_width_; }
   void members(Visitor& v) override {
-    v("in_proj_weight", in_proj_weight)("in_proj_bias", in_proj_bias)("out_proj", out_proj);
+    v("in_proj_weight", in_proj_weight)("q_proj_weight", q_proj_weight)("k_proj_weight", k_proj_weight);
+    v("v_proj_weight", v_proj_weight)("in_proj_bias", in_proj_bias)("out_proj", out_proj);
+    if (rng_) v("rng", rng_->state);
   }
 
-  Parameter in_proj_weight, in_proj_bias;
+  Parameter in_proj_weight, q_proj_weight, k_proj_weight, v_proj_weight, in_proj_bias;
   Linear out_proj;
 
  private:
+  bool joint() const { return in_proj_weight.defined(); }
+  AttentionResult attend(const Variable& query, const Variable& key, const Variable& value, const AttentionCall& call,
+                         bool with_weights) const;
+  /// f(options) with what of dropout and generator is in use now.
+  template <class F>
+  auto with_options(const AttentionCall& call, const F& f) const;
+
   Index head_width_;
+  double dropout_;
+  std::optional<RngCell> rng_;  // only with dropout
 };
 
 }  // namespace espalier::nn

@@ -135,6 +135,91 @@ TEST(MultiheadAttention, HasPyTorchsNamesAndShapes) {
   EXPECT_TRUE(throws<ConfigError>([&] { MultiheadAttention(rng, 10, 3); }, "10", "3 heads"));
 }
 
+TEST(MultiheadAttention, TakesKeysAndValuesOfOtherWidths) {
+  Rng rng(14);
+  MultiheadAttention layer(rng, 12, 3, {.kdim = 5, .vdim = 7, .dtype = DType::f64});
+  std::vector<std::string> all;
+  for (const NamedParameter& p : layer.parameters()) all.push_back(join(p.name, " ", p.parameter->value().shape()));
+  EXPECT_EQ(all, (std::vector<std::string>{"q_proj_weight [12, 12]", "k_proj_weight [12, 5]", "v_proj_weight [12, 7]",
+                                           "in_proj_bias [36]", "out_proj.weight [12, 12]", "out_proj.bias [12]"}));
+  EXPECT_EQ(layer.heads(), 3);
+  layer.in_proj_bias.set_value(rng.normal({36}, 0, 1, DType::f64));
+  const Tensor x = rng.normal({2, 4, 12}, 0, 1, DType::f64), keys = rng.normal({2, 6, 5}, 0, 1, DType::f64),
+               values = rng.normal({2, 6, 7}, 0, 1, DType::f64);
+  auto heads = [&](const Tensor& in, const Parameter& weight, Index part) {
+    const Variable y = linear(in, weight, layer.in_proj_bias.value().narrow(0, 12 * part, 12));
+    return transpose(reshape(y, {2, in.shape()[1], 3, 4}), 1, 2);
+  };
+  const Variable y = scaled_dot_product_attention(heads(x, layer.q_proj_weight, 0), heads(keys, layer.k_proj_weight, 1),
+                                                  heads(values, layer.v_proj_weight, 2));
+  const Variable expected = layer.out_proj(reshape(transpose(y, 1, 2), {2, 4, 12}));
+  EXPECT_TRUE(allclose(layer(x, keys, values).value(), expected.value(), 0, 1e-14));
+  EXPECT_TRUE(allclose(layer.with_weights(x, keys, values).output.value(), expected.value(), 0, 1e-14));
+  {
+    Tape tape;
+    tape.backward(mean(square(layer(x, keys, values))));
+  }
+  for (const NamedParameter& p : layer.parameters()) EXPECT_TRUE(p.parameter->grad().defined()) << p.name;
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(x, values, keys); }, "kdim = 5 and vdim = 7"));
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(x); }, "kdim = 5"));
+  KvCache cache;
+  EXPECT_TRUE(throws<ConfigError>([&] { layer(x, cache); }, "KvCache"));
+  EXPECT_EQ(MultiheadAttention(rng, 4, 1, {.kdim = 4, .vdim = 4}).in_proj_weight.shape(), (Shape{12, 4}));
+}
+
+TEST(MultiheadAttention, DropsWeightsInTrainingOnly) {
+  Rng rng(15);
+  MultiheadAttention layer(rng, 12, 3, {.dropout = 0.4, .dtype = DType::f64});
+  const Tensor x = rng.normal({2, 70, 12}, 0, 1, DType::f64);
+  const Tensor still = multi_head_attention(x, x, x, layer.in_proj_weight, layer.in_proj_bias, 3).output.value();
+  EXPECT_TRUE(allclose(layer(x).value(), layer.out_proj(still).value(), 0, 1e-13));
+  const Tensor evaluated = layer(x).value();
+  layer.train();
+  const MultiheadAttention one = layer, other = layer, third = layer;  // with the generator where it stands
+  const Tensor y = one(x).value();
+  EXPECT_FALSE(allclose(y, evaluated, 0, 1e-3));
+  EXPECT_TRUE(allclose(other(x, x, x).value(), y, 0, 1e-13));
+  const AttentionResult both = third.with_weights(x, x, x);
+  EXPECT_TRUE(allclose(both.output.value(), y, 0, 1e-13));
+  const double total = sum(both.weights).item() / 140;  // a mean of 1, deviation about 0.01
+  EXPECT_NEAR(total, 1, 0.05);
+  EXPECT_FALSE(same_bytes(one(x).value(), y)) << "the generator moves on";
+  layer.eval();
+  EXPECT_TRUE(same_bytes(layer(x).value(), evaluated));
+  EXPECT_TRUE(throws<ConfigError>([&] { MultiheadAttention(rng, 4, 2, {.dropout = 1.5}); }, "1.5"));
+  EXPECT_TRUE(MultiheadAttention(rng, 4, 2).buffers().empty()) << "as PyTorch's, without a generator";
+}
+
+/// Several tiles of keys and of queries: what a tile draws is what the whole matrix draws there.
+TEST(TiledAttention, DropsTheSameInEveryTileAndAtAnyThreadCount) {
+  Rng data(16);
+  const Tensor q = data.normal({2, 100, 8}, 0, 1, DType::f64), k = data.normal({2, 1100, 8}, 0, 1, DType::f64),
+               v = data.normal({2, 1100, 3}, 0, 1, DType::f64);
+  auto drop = [](const auto& f) {
+    Rng rng(3);
+    return f(AttentionOptions{.causal = true, .causal_offset = 950, .dropout = 0.5, .rng = &rng});
+  };
+  auto tiled = [&](auto&... x) {
+    return drop([&](const AttentionOptions& o) { return scaled_dot_product_attention(x..., {}, o); });
+  };
+  auto plain = [&](auto&... x) {
+    return drop([&](const AttentionOptions& o) { return attention_with_weights(x..., {}, o).output; });
+  };
+  const Result one = run(q, k, v, tiled);
+  expect_close(one, run(q, k, v, plain), 1e-12);
+  for (const int threads : {2, 4}) {
+    const testing::Threads use(threads);
+    const Result many = run(q, k, v, tiled);
+    EXPECT_TRUE(same_bytes(one.y, many.y) && same_bytes(one.q, many.q) && same_bytes(one.k, many.k) &&
+                same_bytes(one.v, many.v));
+  }
+  EXPECT_TRUE(throws<ConfigError>([&] { scaled_dot_product_attention(q, k, v, {}, {.dropout = 0.5}); }, "generator"));
+  EXPECT_TRUE(throws<ConfigError>([&] { scaled_dot_product_attention(q, k, v, {}, {.dropout = -1}); }, "-1"));
+  Rng rng(4);
+  const Tensor nothing = scaled_dot_product_attention(q, k, v, {}, {.dropout = 1, .rng = &rng}).value();
+  EXPECT_TRUE(same_bytes(nothing, Tensor::zeros({2, 100, 3}, DType::f64)));
+}
+
 TEST(MultiheadAttention, ToItselfIsTheSameByEitherPath) {
   Rng rng(7);
   const MultiheadAttention layer(rng, 12, 3, {.dtype = DType::f64});
