@@ -7,6 +7,7 @@
 
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/nn/attention.h"
+#include "espalier/nn/dropout.h"
 #include "espalier/nn/norm.h"
 
 namespace espalier::nn {
@@ -15,6 +16,7 @@ struct TransformerOptions {
   Index feedforward = 2048;                                    ///< width of the hidden layer
   std::function<Variable(const Variable&)> activation = relu;  ///< between linear1 and linear2
   bool norm_first = false;                                     ///< norm before each part instead of behind the sum
+  double dropout = 0;  ///< of attention weights, behind attention, inside the feed-forward and behind it, in training
   bool bias = true;
   double eps = 1e-5;
   DType dtype = DType::f32;
@@ -22,18 +24,21 @@ struct TransformerOptions {
 
 /// x = norm1(x + self_attn(x)); y = norm2(x + linear2(activation(linear1(x)))). With norm_first
 /// x = x + self_attn(norm1(x)); y = x + linear2(activation(linear1(norm2(x)))). Vaswani et al. 2017, section 3.1;
-/// Xiong et al. 2020 for the other order. Errors: as MultiheadAttention.
+/// Xiong et al. 2020 for the other order. With dropout there are the layers dropout, behind the activation, and
+/// dropout1, dropout2, ..., behind each part. Errors: as MultiheadAttention.
 class TransformerEncoderLayer final : public Module {
  public:
   TransformerEncoderLayer(Rng& rng, Index width, Index heads, TransformerOptions options = {});
   Variable operator()(const Variable& x, const AttentionCall& call = {}) const;
   void members(Visitor& v) override {
     v("self_attn", self_attn)("linear1", linear1)("linear2", linear2)("norm1", norm1)("norm2", norm2);
+    v("dropout", dropout)("dropout1", dropout1)("dropout2", dropout2);
   }
 
   MultiheadAttention self_attn;
   Linear linear1, linear2;
   LayerNorm norm1, norm2;
+  std::optional<Dropout> dropout, dropout1, dropout2;
 
  private:
   std::function<Variable(const Variable&)> activation_;
@@ -50,11 +55,13 @@ class TransformerDecoderLayer final : public Module {
   void members(Visitor& v) override {
     v("self_attn", self_attn)("multihead_attn", multihead_attn)("linear1", linear1)("linear2", linear2);
     v("norm1", norm1)("norm2", norm2)("norm3", norm3);
+    v("dropout", dropout)("dropout1", dropout1)("dropout2", dropout2)("dropout3", dropout3);
   }
 
   MultiheadAttention self_attn, multihead_attn;
   Linear linear1, linear2;
   LayerNorm norm1, norm2, norm3;
+  std::optional<Dropout> dropout, dropout1, dropout2, dropout3;
 
  private:
   std::function<Variable(const Variable&)> activation_;

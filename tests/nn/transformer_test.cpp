@@ -3,6 +3,8 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <cmath>
 #include <set>
 
 #include "espalier/autograd/ops/reduce.h"
@@ -44,6 +46,61 @@ TEST(TransformerDecoderLayer, IsItsFormula) {
   y = t.norm2(y + t.multihead_attn(y, memory, memory));
   y = t.norm3(y + t.linear2(relu(t.linear1(y))));
   EXPECT_TRUE(testing::same_bytes(t(x, memory, {.causal = true}).value(), y.value()));
+}
+
+/// A new copy draws the same numbers each time.
+template <class Layer, class Call>
+void check_dropout(Layer& layer, Layer& without, const Call& call) {
+  for (const NamedParameter& p : without.parameters())
+    for (const NamedParameter& own : layer.parameters())
+      if (own.name == p.name) p.parameter->set_value(own.parameter->value());
+  Rng rng(8);
+  const Tensor x = rng.normal({2, 5, 8}, 0, 1, DType::f64), way = rng.normal({2, 5, 8}, 0, 1, DType::f64);
+  EXPECT_TRUE(testing::same_bytes(call(layer, x).value(), call(without, x).value()));
+  layer.train();
+  auto value = [&](const Tensor& at) {
+    const Layer copy = layer;
+    return call(copy, at).value();
+  };
+  const Tensor y = value(x);
+  EXPECT_FALSE(allclose(y, call(without, x).value(), 0, 1e-3));
+  auto gradient = [&] {
+    Tape tape;
+    const Layer copy = layer;
+    const Variable in = tape.watch(x);
+    return tape.gradient(sum(square(call(copy, in))), {in})[0].value();
+  };
+  const Tensor g = gradient();
+  const double h = 1e-6, slope = sum(Variable(g) * Variable(way)).item();
+  auto loss = [&](double step) {
+    return sum(square(Variable(value((Variable(x) + step * Variable(way)).value())))).item();
+  };
+  EXPECT_NEAR((loss(h) - loss(-h)) / (2 * h), slope, 1e-6 * std::max(1.0, std::abs(slope)));
+  for (const int threads : {2, 4}) {
+    const testing::Threads use(threads);
+    EXPECT_TRUE(testing::same_bytes(value(x), y));
+    EXPECT_TRUE(testing::same_bytes(gradient(), g));
+  }
+}
+
+TEST(Transformer, DropsInTrainingOnly) {
+  for (const bool first : {false, true}) {
+    Rng rng(7);
+    TransformerOptions options{.feedforward = 16, .activation = tanh, .norm_first = first, .dtype = DType::f64};
+    TransformerEncoderLayer encoder(rng, 8, 2, options);
+    TransformerDecoderLayer decoder(rng, 8, 2, options);
+    EXPECT_TRUE(encoder.buffers().empty());
+    options.dropout = 0.3;
+    TransformerEncoderLayer encoder_with(rng, 8, 2, options);
+    TransformerDecoderLayer decoder_with(rng, 8, 2, options);
+    std::set<std::string> generators;
+    for (const NamedBuffer& b : decoder_with.buffers()) generators.insert(b.name);
+    EXPECT_EQ(generators, (std::set<std::string>{"self_attn.rng", "multihead_attn.rng", "dropout.rng", "dropout1.rng",
+                                                 "dropout2.rng", "dropout3.rng"}));
+    const Tensor memory = rng.normal({2, 7, 8}, 0, 1, DType::f64);
+    check_dropout(encoder_with, encoder, [](const auto& layer, const Variable& x) { return layer(x); });
+    check_dropout(decoder_with, decoder, [&](const auto& layer, const Variable& x) { return layer(x, memory); });
+  }
 }
 
 TEST(Transformer, HasPyTorchsNames) {
