@@ -1,6 +1,7 @@
 #include "espalier/core/rearrange.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "espalier/core/detail/groups.h"
@@ -187,20 +188,61 @@ Tensor padded(const Tensor& x, std::span<const Index> pads, double value) {
     if (shape[axis] < 0)
       fail<ShapeError>("[pad] axis ", axis, " of shape ", x.shape(), " would have the length ", shape[axis]);
   Tensor y = Tensor::empty(shape, x.dtype());
-  // What is left of both once the borders before and behind are off, one axis after the other.
-  Tensor inside = y, from = x;
-  for (std::size_t k = 0; k < pads.size(); k += 2) {
-    const int axis = x.rank() - 1 - static_cast<int>(k / 2);
-    const Index n = from.shape()[axis], m = inside.shape()[axis];
-    const Index cut = std::clamp<Index>(-pads[k], 0, n);    // cropped before
-    const Index before = std::clamp<Index>(pads[k], 0, m);  // added before
-    const Index kept = std::clamp<Index>(std::min(n - cut, m - before), 0, n);
-    inside.narrow(axis, 0, before).fill(value, "pad");
-    inside.narrow(axis, before + kept, m - before - kept).fill(value, "pad");
-    inside = inside.narrow(axis, before, kept);
-    from = from.narrow(axis, cut, kept);
+  if (y.size() == 0) return y;
+  if (x.rank() == 0) return x.clone();
+  // Along each axis: `before` places are added, `kept` are copied from place `cut` on, what is left is added.
+  struct Axis {
+    Index before = 0, kept = 0, cut = 0, stride = 0;
+  };
+  std::array<Axis, Shape::max_rank> axes;
+  const Tensor from = x.rank() == 0 || x.strides()[-1] == 1 ? x : x.contiguous();
+  for (int axis = 0; axis < x.rank(); ++axis) {
+    const auto k = static_cast<std::size_t>(2 * (x.rank() - 1 - axis));
+    const Index n = x.shape()[axis], m = shape[axis], low = k < pads.size() ? pads[k] : 0;
+    Axis& a = axes[static_cast<std::size_t>(axis)];
+    a.cut = std::clamp<Index>(-low, 0, n);
+    a.before = std::clamp<Index>(low, 0, m);
+    a.kept = std::max<Index>(0, std::min(n - a.cut, m - a.before));
+    a.stride = from.strides()[axis];
   }
-  inside.copy_from(from, "pad");
+  const int last = x.rank() - 1;
+  const Axis& along = axes[static_cast<std::size_t>(last)];
+  const Tensor typed = Tensor::full({}, value, x.dtype());
+  const Index width = shape[last], rows = y.size() / width;
+  dispatch(x.dtype(), [&]<class T>() {
+    const T* p = from.data<T>();
+    T* out = y.write<T>("pad");
+    const T filler = *typed.data<T>();
+    // Adds where a plane comes from by the axes before `end`; false if it is added itself.
+    auto find = [&](Index row, int end, Index& offset) {
+      bool inside = true;
+      for (int axis = end; axis-- > 0; row /= shape[axis]) {
+        const Axis& a = axes[static_cast<std::size_t>(axis)];
+        const Index place = row % shape[axis] - a.before;
+        inside = inside && place >= 0 && place < a.kept;
+        offset += (place + a.cut) * a.stride;
+      }
+      return inside;
+    };
+    const int second = std::max(0, last - 1);
+    const Index height = last > 0 ? shape[second] : 1;
+    parallel_for(rows, detail::rows_per_chunk(width), [&](Index begin, Index end) {
+      for (Index row = begin; row < end;) {  // what the outer axes say holds for the rows of a plane
+        const Index first = row % height, stop = std::min(end, row - first + height);
+        Index plane = along.cut;
+        const bool inside = find(row / height, second, plane);
+        const Axis across = last > 0 ? axes[static_cast<std::size_t>(second)] : Axis{.kept = 1};
+        for (Index place = first - across.before; row < stop; ++row, ++place) {
+          T* const to = out + row * width;
+          const bool here = inside && place >= 0 && place < across.kept;
+          const Index before = here ? along.before : width, kept = here ? along.kept : 0;
+          for (Index i = 0; i < before; ++i) to[i] = filler;
+          if (kept > 0) std::copy_n(p + plane + (place + across.cut) * across.stride, kept, to + before);
+          for (Index i = before + kept; i < width; ++i) to[i] = filler;
+        }
+      }
+    });
+  });
   return y;
 }
 

@@ -85,6 +85,27 @@ TEST(Padded, GrowsAndCropsInOneCall) {
   EXPECT_TRUE(throws<ShapeError>([&] { padded(x, std::vector<Index>{-5, 0}); }, "[pad]", "[3, 4]"));
 }
 
+TEST(Padded, TakesAnyRankViewsAndTypes) {
+  const Tensor x = counted({4, 3, 5, 6}, DType::f64);
+  const std::vector<Index> pads{2, -1, -2, 3, 1, 1};
+  for (const Tensor& view :
+       {x, x.transpose(1, 3), x.narrow(3, 1, 4), x.select(0, 1).unsqueeze(0).broadcast_to({2, 3, 5, 6})}) {
+    const Tensor y = padded(view, pads, -1);
+    const Shape &n = view.shape(), &m = y.shape();
+    EXPECT_EQ(m, (Shape{n[0], n[1] + 2, n[2] + 1, n[3] + 1}));
+    for (Index i = 0; i < y.size(); ++i) {
+      const Index d = i % m[3], c = i / m[3] % m[2], b = i / m[3] / m[2] % m[1], a = i / m[3] / m[2] / m[1];
+      const Index in_b = b - 1, in_c = c + 2, in_d = d - 2;
+      const bool inside = in_b >= 0 && in_b < n[1] && in_c < n[2] && in_d >= 0 && in_d < n[3] - 1;
+      EXPECT_EQ(y.at({a, b, c, d}), inside ? view.at({a, in_b, in_c, in_d}) : -1);
+    }
+    const testing::Threads use(4);
+    EXPECT_TRUE(testing::same_bytes(padded(view, pads, -1), y));
+  }
+  EXPECT_EQ(padded(counted({}, DType::f32), std::vector<Index>{}).shape(), Shape{});
+  EXPECT_EQ(padded(counted({2}, DType::i64), std::vector<Index>{1, 1}, 9).to_vector<std::int64_t>().front(), 9);
+}
+
 TEST(Triangles, ZeroWhatTheyCutEvenIfItIsNotANumber) {
   const Tensor x = Tensor::full({2, 3, 4}, std::numeric_limits<double>::quiet_NaN());
   for (const Index d : {-9, -1, 0, 2, 9}) {
