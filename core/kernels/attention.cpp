@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/attention.cpp"
@@ -124,13 +125,9 @@ constexpr AttentionKernels<T> Table() {
 
 }  // namespace
 
-const AttentionKernels<float>& AttentionTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const AttentionKernels<double>& AttentionTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<AttentionKernels>& AttentionTables() {
+  static constexpr Both<AttentionKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -139,17 +136,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(AttentionTable32);
-HWY_EXPORT(AttentionTable64);
+HWY_EXPORT(AttentionTables);
 
-template <>
-const AttentionKernels<float>& attention<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(AttentionTable32)();
+template <class T>
+const AttentionKernels<T>& attention() noexcept {
+  return HWY_DYNAMIC_DISPATCH(AttentionTables)().template get<T>();
 }
-template <>
-const AttentionKernels<double>& attention<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(AttentionTable64)();
-}
+template const AttentionKernels<float>& attention<float>() noexcept;
+template const AttentionKernels<double>& attention<double>() noexcept;
 
 }  // namespace espalier::kernels
 #endif

@@ -1,5 +1,6 @@
 #include "espalier/core/kernels/conv.h"
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/conv.cpp"
@@ -328,13 +329,9 @@ constexpr ConvKernels<T> Table() {
 
 }  // namespace
 
-const ConvKernels<float>& ConvTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const ConvKernels<double>& ConvTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<ConvKernels>& ConvTables() {
+  static constexpr Both<ConvKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -343,17 +340,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(ConvTable32);
-HWY_EXPORT(ConvTable64);
+HWY_EXPORT(ConvTables);
 
-template <>
-const ConvKernels<float>& conv<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(ConvTable32)();
+template <class T>
+const ConvKernels<T>& conv() noexcept {
+  return HWY_DYNAMIC_DISPATCH(ConvTables)().template get<T>();
 }
-template <>
-const ConvKernels<double>& conv<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(ConvTable64)();
-}
+template const ConvKernels<float>& conv<float>() noexcept;
+template const ConvKernels<double>& conv<double>() noexcept;
 
 }  // namespace espalier::kernels
 #endif

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <type_traits>
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/reduce.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
@@ -222,13 +223,9 @@ constexpr GroupKernels<T> Table() {
 
 }  // namespace
 
-const GroupKernels<float>& GroupTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const GroupKernels<double>& GroupTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<GroupKernels>& GroupTables() {
+  static constexpr Both<GroupKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -237,17 +234,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(GroupTable32);
-HWY_EXPORT(GroupTable64);
+HWY_EXPORT(GroupTables);
 
-template <>
-const GroupKernels<float>& groups<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(GroupTable32)();
+template <class T>
+const GroupKernels<T>& groups() noexcept {
+  return HWY_DYNAMIC_DISPATCH(GroupTables)().template get<T>();
 }
-template <>
-const GroupKernels<double>& groups<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(GroupTable64)();
-}
+template const GroupKernels<float>& groups<float>() noexcept;
+template const GroupKernels<double>& groups<double>() noexcept;
 
 }  // namespace espalier::kernels
 #endif

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/norm.cpp"
@@ -436,13 +437,9 @@ constexpr NormKernels<T> Table() {
 
 }  // namespace
 
-const NormKernels<float>& NormTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const NormKernels<double>& NormTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<NormKernels>& NormTables() {
+  static constexpr Both<NormKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -451,17 +448,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(NormTable32);
-HWY_EXPORT(NormTable64);
+HWY_EXPORT(NormTables);
 
-template <>
-const NormKernels<float>& norm<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(NormTable32)();
+template <class T>
+const NormKernels<T>& norm() noexcept {
+  return HWY_DYNAMIC_DISPATCH(NormTables)().template get<T>();
 }
-template <>
-const NormKernels<double>& norm<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(NormTable64)();
-}
+template const NormKernels<float>& norm<float>() noexcept;
+template const NormKernels<double>& norm<double>() noexcept;
 
 }  // namespace espalier::kernels
 #endif

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/pool.cpp"
@@ -93,13 +94,9 @@ constexpr PoolKernels<T> Table() {
 
 }  // namespace
 
-const PoolKernels<float>& PoolTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const PoolKernels<double>& PoolTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<PoolKernels>& PoolTables() {
+  static constexpr Both<PoolKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -108,17 +105,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(PoolTable32);
-HWY_EXPORT(PoolTable64);
+HWY_EXPORT(PoolTables);
 
-template <>
-const PoolKernels<float>& pool<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(PoolTable32)();
+template <class T>
+const PoolKernels<T>& pool() noexcept {
+  return HWY_DYNAMIC_DISPATCH(PoolTables)().template get<T>();
 }
-template <>
-const PoolKernels<double>& pool<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(PoolTable64)();
-}
+template const PoolKernels<float>& pool<float>() noexcept;
+template const PoolKernels<double>& pool<double>() noexcept;
 
 }  // namespace espalier::kernels
 #endif

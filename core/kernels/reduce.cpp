@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/reduce.cpp"
@@ -279,13 +280,9 @@ constexpr ReduceKernels<T> Table() {
 
 }  // namespace
 
-const ReduceKernels<float>& ReduceTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const ReduceKernels<double>& ReduceTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<ReduceKernels>& ReduceTables() {
+  static constexpr Both<ReduceKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -294,17 +291,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(ReduceTable32);
-HWY_EXPORT(ReduceTable64);
+HWY_EXPORT(ReduceTables);
 
-template <>
-const ReduceKernels<float>& reduce<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(ReduceTable32)();
+template <class T>
+const ReduceKernels<T>& reduce() noexcept {
+  return HWY_DYNAMIC_DISPATCH(ReduceTables)().template get<T>();
 }
-template <>
-const ReduceKernels<double>& reduce<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(ReduceTable64)();
-}
+template const ReduceKernels<float>& reduce<float>() noexcept;
+template const ReduceKernels<double>& reduce<double>() noexcept;
 
 }  // namespace espalier::kernels
 #endif

@@ -2,6 +2,7 @@
 
 #include <bit>
 
+#include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/step.cpp"
@@ -352,13 +353,9 @@ constexpr StepKernels<T> Table() {
 
 }  // namespace
 
-const StepKernels<float>& StepTable32() {
-  static constexpr auto table = Table<float>();
-  return table;
-}
-const StepKernels<double>& StepTable64() {
-  static constexpr auto table = Table<double>();
-  return table;
+const Both<StepKernels>& StepTables() {
+  static constexpr Both<StepKernels> tables{Table<float>(), Table<double>()};
+  return tables;
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE
@@ -367,17 +364,14 @@ HWY_AFTER_NAMESPACE();
 #if HWY_ONCE
 namespace espalier::kernels {
 
-HWY_EXPORT(StepTable32);
-HWY_EXPORT(StepTable64);
+HWY_EXPORT(StepTables);
 
-template <>
-const StepKernels<float>& step<float>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(StepTable32)();
+template <class T>
+const StepKernels<T>& step() noexcept {
+  return HWY_DYNAMIC_DISPATCH(StepTables)().template get<T>();
 }
-template <>
-const StepKernels<double>& step<double>() noexcept {
-  return HWY_DYNAMIC_DISPATCH(StepTable64)();
-}
+template const StepKernels<float>& step<float>() noexcept;
+template const StepKernels<double>& step<double>() noexcept;
 
 Index count_live(Mask mask, Index n) noexcept {
   if (!mask) return n;
