@@ -20,8 +20,8 @@ std::string number(double value) {
     std::snprintf(text, sizeof text, "%.0f.", value);
   else
     std::snprintf(text, sizeof text, "%.4g", value);
-  for (char& c : text)
-    if (c == ',') c = '.';  // a locale may have chosen the comma
+  for (char* c = text; *c != 0; ++c)
+    if (*c == ',') *c = '.';  // a locale may have chosen the comma
   return text;
 }
 
