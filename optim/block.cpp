@@ -12,13 +12,13 @@ namespace {
 // A sum in double leaves its range for squares of doubles beyond 1e154 or below 1e-154: such a block is summed again.
 constexpr double safe_low = 1e-280, safe_high = 1e280;
 
-bool live(const std::uint64_t* mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
+bool is_live(const std::uint64_t* mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
 
 template <class T, class Term>
 Figure sum_slowly(const T* g, const std::uint64_t* mask, Index n, Term term) {
   Figure s = 0;
   for (Index i = 0; i < n; ++i)
-    if (live(mask, i)) s += term(static_cast<Figure>(g[i]));
+    if (is_live(mask, i)) s += term(static_cast<Figure>(g[i]));
   return s;
 }
 
@@ -40,15 +40,16 @@ void Block<T>::materialise() {
     kernels::step<T>().load(scratch_, source_, static_cast<T>(scale_), read_mask_, size_);
   } else {
     for (Index i = 0; i < size_; ++i)
-      scratch_[i] = live(read_mask_, i) ? static_cast<T>(scale_ * static_cast<Figure>(source_[i])) : T(0);
+      scratch_[i] = is_live(read_mask_, i) ? static_cast<T>(scale_ * static_cast<Figure>(source_[i])) : T(0);
   }
   set_result();
 }
 
 template <class T>
 void Block<T>::add(double c) {
-  T* g = gradient().data();
-  kernels::step<T>().shift(g, static_cast<T>(c), mask_, size_);
+  if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+  kernels::step<T>().load_shifted(scratch_, source_, static_cast<T>(scale_), static_cast<T>(c), mask_, size_);
+  set_result();
 }
 
 template <class T>
@@ -58,20 +59,32 @@ void Block<T>::add(double c, std::span<const T> x) {
 }
 
 template <class T>
-void Block<T>::clamp(double lo, double hi) {
-  if (!plain_scale()) materialise();
-  kernels::step<T>().load_clamped(scratch_, source_, static_cast<T>(scale_), static_cast<T>(lo), static_cast<T>(hi),
-                                  read_mask_, size_);
-  set_result();
+Index Block<T>::live() const noexcept {
+  return kernels::count_live(mask_, size_);
 }
 
 template <class T>
-Index Block<T>::count_outside(double lo, double hi) {
-  const std::span<const T> g = gradient();
-  const T low = static_cast<T>(lo), high = static_cast<T>(hi);
-  std::int32_t outside = 0;
-  for (T x : g) outside += static_cast<std::int32_t>(x < low) + static_cast<std::int32_t>(x > high);
+Index Block<T>::clamp_counted(double lo, double hi) {
+  if (!plain_scale()) materialise();
+  const Index outside = kernels::step<T>().load_clamped(scratch_, source_, static_cast<T>(scale_), static_cast<T>(lo),
+                                                        static_cast<T>(hi), read_mask_, size_);
+  set_result();
   return outside;
+}
+
+template <class T>
+void Block<T>::clamp(double lo, double hi) {
+  clamp_counted(lo, hi);
+}
+
+template <class T>
+void Block<T>::center() {
+  if (!plain_scale()) materialise();
+  const Index count = live();
+  if (count == 0) return;
+  const Figure mean = sum() / static_cast<Figure>(count);
+  kernels::step<T>().load_shifted(scratch_, source_, static_cast<T>(scale_), static_cast<T>(-mean), mask_, size_);
+  set_result();
 }
 
 template <class T>
@@ -116,7 +129,7 @@ Figure Block<T>::sum_powers(double p) const {
   if (!(most > 0) || std::isinf(most)) return static_cast<Figure>(most);  // zeros only, or NaN or infinite
   double s = 0;                                                           // relative to the largest: nothing overflows
   for (Index i = 0; i < size_; ++i)
-    if (live(read_mask_, i)) s += std::pow(std::abs(static_cast<double>(source_[i])) / most, p);
+    if (is_live(read_mask_, i)) s += std::pow(std::abs(static_cast<double>(source_[i])) / most, p);
   return static_cast<Figure>(s) * std::pow(magnitude(scale_) * static_cast<Figure>(most), static_cast<Figure>(p));
 }
 

@@ -14,6 +14,14 @@
 namespace espalier::optim {
 
 class Pipeline;
+enum class StateShape : std::uint8_t;
+
+/// A state of one parameter.
+struct StateView {
+  void* first;
+  StateShape shape;
+  Index size;
+};
 
 /// What is measured over blocks and added up. Its exponent range lets squares of doubles neither overflow nor vanish.
 using Figure = long double;
@@ -29,17 +37,26 @@ class Block {
   Index size() const noexcept { return size_; }
   Index begin() const noexcept { return begin_; }                ///< its first element, counted within the parameter
   std::size_t parameter() const noexcept { return parameter_; }  ///< place in the optimizer's list
+  Index units() const noexcept { return units_; }                ///< output units of the parameter
+  Index unit_size() const noexcept { return unit_size_; }        ///< weights of each
+  Index unit() const noexcept { return begin_ / unit_size_; }    ///< the one that the first element belongs to
   std::int64_t updates() const noexcept { return updates_; }     ///< of this parameter, this one included
   /// The parameter before the update (soft masks: the dense one).
   std::span<const T> value() const noexcept { return {value_, length()}; }
-  /// This block's part of the transform's state number k, to read and write.
-  std::span<T> state(std::size_t k) const noexcept { return {static_cast<T*>(states_[k]) + state_begin_, length()}; }
+  /// The transform's state number k, to read and write: this block's part of one like the weight, all of another. What
+  /// several blocks share, only a transform of whole tensors may write.
+  std::span<T> state(std::size_t k) const noexcept {
+    const StateView& s = states_[k];
+    if (s.shape == StateShape{}) return {static_cast<T*>(s.first) + begin_, length()};
+    return {static_cast<T*>(s.first), static_cast<std::size_t>(s.size)};
+  }
   /// What this transform measured, of the unit, tensor or whole selection that the block belongs to.
-  Figure figure() const noexcept { return figure_; }
+  Figure figure(std::size_t k = 0) const noexcept { return figures_[k]; }
   /// This transform has been run on this block before in this step, see Transform::apply.
   bool again() const noexcept { return again_; }
   /// Bits of live weights, 64 to a word, from this block's first element; null: all are live.
   const std::uint64_t* mask() const noexcept { return mask_; }
+  Index live() const noexcept;  ///< how many are
 
   // --- verbs ---------------------------------------------------------------------------------------------------------
   void multiply(Figure c) noexcept { scale_ *= c; }  ///< g <- c g. Pending: costs nothing
@@ -47,6 +64,8 @@ class Block {
   void add(double c, std::span<const T> x);          ///< g <- g + c x
   void add_value(double c) { add(c, value()); }      ///< g <- g + c w: decay as part of the gradient
   void clamp(double lo, double hi);                  ///< g <- g within [lo, hi]; NaN stays
+  Index clamp_counted(double lo, double hi);         ///< the same; returns how many live entries were outside
+  void center();                                     ///< g <- g - mean(g), over the live entries of the block
   void abs();
   void sign();  ///< -1, 0, 1; NaN stays
   /// w <- keep w, together with the update: decay that bypasses the transforms behind.
@@ -77,8 +96,6 @@ class Block {
   Figure sum_abs() const;
   Figure max_abs() const;             ///< NaN if there is one
   Figure sum_powers(double p) const;  ///< of |g|^p
-
-  Index count_outside(double lo, double hi);  ///< entries below lo or above hi
 
   // --- for transforms that take what is pending into their own loop -------------------------------------------------
   /// The gradient is scale * source[i], and 0 where mask() is.
@@ -121,12 +138,11 @@ class Block {
   const std::uint64_t* read_mask_ = nullptr;  // pending on source_
   const std::uint64_t* mask_ = nullptr;       // hard
   const std::uint64_t* soft_mask_ = nullptr;
-  void* const* states_ = nullptr;  // of the transform at work, from the parameter's first element
-  Index state_begin_ = 0;
-  Index size_ = 0, begin_ = 0;
+  const StateView* states_ = nullptr;  // of the transform at work
+  Index size_ = 0, begin_ = 0, units_ = 1, unit_size_ = 1;
   std::size_t parameter_ = 0;
   std::int64_t updates_ = 0;
-  Figure scale_ = 1, figure_ = 0;
+  Figure scale_ = 1, figures_[2] = {0, 0};
   double keep_ = 1;
   bool last_ = false, applied_ = false, again_ = false;
 };

@@ -19,6 +19,12 @@ class ClipByNorm final : public TransformOf<ClipByNorm> {
   }
 
   std::string name() const override { return name_; }
+  std::string settings() const override {
+    std::string text = max_norm_.describe();
+    if (options_.p != 2) text += join(", p ", options_.p);
+    if (options_.eps > 0) text += join(", eps ", options_.eps);
+    return options_.measure_only ? text + ", measure only" : text;
+  }
   Span measures() const override { return span_; }
   Combine combines() const override { return std::isinf(options_.p) ? Combine::max : Combine::sum; }
   bool keeps_zeros() const override { return true; }
@@ -92,6 +98,7 @@ class ClipByValue final : public TransformOf<ClipByValue> {
   explicit ClipByValue(ClipValueOptions options) : bounds_("clip_by_value", options.min, options.max) {}
 
   std::string name() const override { return "clip_by_value"; }
+  std::string settings() const override { return bounds_.describe(); }
   bool keeps_zeros() const override { return bounds_.always_hold_zero(); }
   bool is_clip() const override { return true; }
 
@@ -102,13 +109,10 @@ class ClipByValue final : public TransformOf<ClipByValue> {
   }
   template <class T>
   void apply(Block<T>& b) const {
-    if (!b.again()) {
-      ++blocks_;
-      const Figure inside = std::min(-bounds_.min(), bounds_.max());
-      if (b.max_abs() <= inside) return;  // the usual case: one look, and nothing is written
-      moved_ += b.count_outside(bounds_.min(), bounds_.max());
-    }
-    b.clamp(bounds_.min(), bounds_.max());
+    const Index moved = b.clamp_counted(bounds_.min(), bounds_.max());
+    if (b.again()) return;
+    blocks_.store(1, std::memory_order_relaxed);
+    if (moved > 0) moved_ += moved;
   }
   void end(ClipRecord* record) override {
     record->entries = moved_;

@@ -12,6 +12,7 @@ class ClampParameters final : public TransformOf<ClampParameters> {
  public:
   ClampParameters(Scalar lo, Scalar hi) : bounds_("clamp_parameters", std::move(lo), std::move(hi)) {}
   std::string name() const override { return "clamp_parameters"; }
+  std::string settings() const override { return bounds_.describe(); }
   bool is_constraint() const override { return true; }
   bool keeps_zeros() const override { return bounds_.always_hold_zero(); }
   void begin(const StepContext& context) override { bounds_.begin(context.step); }
@@ -31,6 +32,7 @@ class MaxNorm final : public TransformOf<MaxNorm> {
     if (!(eps_ >= 0)) fail<ConfigError>("[max_norm] eps must not be negative, got ", eps_);
   }
   std::string name() const override { return "max_norm"; }
+  std::string settings() const override { return max_norm_.describe(); }
   Span measures() const override { return Span::unit; }
   bool is_constraint() const override { return true; }
   bool keeps_zeros() const override { return true; }

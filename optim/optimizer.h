@@ -30,6 +30,12 @@ enum class Nonfinite : std::uint8_t {
 
 struct OptimizerOptions {
   Nonfinite nonfinite = Nonfinite::throw_error;
+  /// Gradients of so many calls of step() are added up, and the last call makes the step: micro-batches that are clipped
+  /// once, together. The others change nothing; their report says `accumulating`.
+  std::int64_t accumulate = 1;
+  bool average = true;  ///< of `accumulate` > 1: the step is made with the mean of the gradients, else with the sum
+  /// A step that is skipped when so many before it in a row were throws NonFiniteError. 0: never.
+  std::int64_t most_skips_in_a_row = 0;
 };
 
 /// What joins a step from outside: a Pruner. Abstract.
@@ -42,7 +48,16 @@ class StepHook {
   virtual void begin(const StepContext& context) = 0;
 };
 
-/// Tensors by key: "step", "updates", and "<transform>/<state>/<parameter>".
+/// Told of every step that was made or skipped, after it. Abstract.
+class StepListener {
+ public:
+  virtual ~StepListener() = default;
+  /// Where an optimizer has a listener, the records hold ClipRecord::parameters.
+  virtual void stepped(const StepReport& report, const ParameterList& parameters) = 0;
+};
+
+/// Tensors by key: "step", "skipped", "updates", "<transform>/<state>/<parameter>", and what else a transform remembers,
+/// "<transform>/<key>". Save behind a step: micro-batches added up for the next are not part of it.
 using OptimizerState = std::map<std::string, Tensor>;
 
 class Optimizer {
@@ -60,17 +75,24 @@ class Optimizer {
   /// its size or type changed, or a schedule gave an impossible value. After any of them everything is as it was. Only
   /// what a transform of the user's throws in the middle leaves the optimizer unusable until load_state.
   StepReport step();
-  /// The pruner's hook joins every step from now on; it lives as long as either of the two.
+  /// A Pruner: its hook joins every step from now on. A Telemetry: it is told of every step from now on. What is shared
+  /// lives as long as either of the two.
   template <class P>
-  void attach(const P& pruner) {
-    add_hook(pruner.hook());
+  void attach(const P& part) {
+    if constexpr (requires { part.hook(); })
+      add_hook(part.hook());
+    else
+      add_listener(part.listener());
   }
   void add_hook(std::shared_ptr<StepHook> hook);
+  void add_listener(std::shared_ptr<StepListener> listener);
 
   std::int64_t steps() const noexcept;
   const ParameterList& parameters() const noexcept;
   /// A copy of everything a later step depends on, but for the parameters themselves.
   OptimizerState state() const;
+  /// A copy of one state: state("ema", "average", k) of parameters()[k]. Errors: ConfigError if there is none.
+  Tensor state(const std::string& transform, const std::string& state, std::size_t parameter) const;
   /// Errors: ConfigError for a key that is missing, unknown, or has another shape or type; then nothing was changed.
   void load_state(const OptimizerState& state);
   /// The sweeps as they will run.

@@ -11,22 +11,36 @@
 
 namespace espalier::optim {
 
+/// What a clip did to one parameter.
+struct ClippedParameter {
+  std::size_t parameter = 0;  ///< place in the optimizer's list
+  double norm_before = 0;     ///< of this parameter's gradient alone, of the clip's kind
+  double coefficient = 1;     ///< what it was multiplied by; the smallest, where units have their own
+  Index entries = 0;          ///< entries moved to a bound
+};
+
 /// What one clip saw and did. A clip of each tensor on its own reports its worst tensor: the one with the smallest
 /// coefficient.
 struct ClipRecord {
   std::string name;
-  double norm_before = 0;        ///< over live coordinates; clip_by_value does not measure it
-  double norm_after = 0;         ///< coefficient * norm_before
-  double coefficient = 1;        ///< what the gradient was multiplied by
-  Index entries = 0;             ///< clip_by_value: entries that were moved to a bound
-  bool clipped = false;          ///< something was changed (measure_only: would have been)
-  bool nothing_to_clip = false;  ///< none of its parameters had a gradient
+  double norm_before = 0;                         ///< over live coordinates; clip_by_value does not measure it
+  double norm_after = 0;                          ///< coefficient * norm_before
+  double coefficient = 1;                         ///< what the gradient was multiplied by
+  Index entries = 0;                              ///< clip_by_value: entries that were moved to a bound
+  bool clipped = false;                           ///< something was changed (measure_only: would have been)
+  bool nothing_to_clip = false;                   ///< none of its parameters had a gradient
+  bool active = true;                             ///< false in a step that when() or every() left out
+  std::vector<ClippedParameter> parameters = {};  ///< filled where the optimizer has a listener
 };
 
 class StepReport {
  public:
   std::int64_t step = 0;                  ///< steps the optimizer has done, this one included
-  bool skipped = false;                   ///< nonfinite = skip_step: nothing was changed
+  bool skipped = false;                   ///< nothing was changed, the gradients were dropped
+  std::string skipped_by = {};            ///< the transform that did, or "nonfinite"
+  std::int64_t skipped_in_a_row = 0;      ///< steps skipped since the last one made, this one included
+  std::int64_t skipped_in_all = 0;        ///< steps skipped since the optimizer began
+  bool accumulating = false;              ///< gradients were kept for a later call; nothing else was done
   Index nonfinite = 0;                    ///< NaN and infinite entries found in live coordinates of the gradients
   Index with_gradient = 0;                ///< parameters that had one
   Index without_gradient = 0;             ///< parameters left alone, for want of one

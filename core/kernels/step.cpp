@@ -68,39 +68,44 @@ void Load(T* out, const T* g, T scale, Mask mask, Index n) {
   mask ? run(SomeLive(mask)) : run(AllLive(mask));
 }
 
+/// `lanes`, without those behind the end of a vector of ForEachVector.
 template <class T>
-void LoadClamped(T* out, const T* g, T scale, T low, T high, Mask mask, Index n) {
+HWY_INLINE hn::Mask<Tag<T>> OnlyPresent(Whole, hn::Mask<Tag<T>> lanes) {
+  return lanes;
+}
+template <class T>
+HWY_INLINE hn::Mask<Tag<T>> OnlyPresent(Part part, hn::Mask<Tag<T>> lanes) {
+  return And(lanes, FirstN(Tag<T>(), static_cast<std::size_t>(part.count)));
+}
+
+template <class T>
+Index LoadClamped(T* out, const T* g, T scale, T low, T high, Mask mask, Index n) {
   const Tag<T> d;
+  const hn::RebindToSigned<Tag<T>> di;
   const auto s = hn::Set(d, scale), lo = hn::Set(d, low), hi = hn::Set(d, high);
-  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
-    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      at.Store(live.template Keep<T>(Clamped(Mul(s, at.Load(g + i)), lo, hi), i), out + i);
+  auto outside = hn::Zero(di);
+  const auto run = [&](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      const auto lives = live.template At<T>(i);
+      const auto x = Mul(s, at.Load(g + i));
+      const auto moved = VecFromMask(d, OnlyPresent<T>(at, Or(Lt(x, lo), Gt(x, hi))));
+      outside = Sub(outside, BitCast(di, lives.Keep(moved)));  // minus one where moved
+      at.Store(lives.Keep(Clamped(x, lo, hi)), out + i);
     });
   };
   mask ? run(SomeLive(mask)) : run(AllLive(mask));
+  return static_cast<Index>(hn::GetLane(hn::SumOfLanes(di, outside)));
 }
 
 template <class T>
-void Apply(T* w, const T* u, T keep, Mask mask, Index n) {
-  const auto k = hn::Set(Tag<T>(), keep);
+void LoadShifted(T* out, const T* g, T scale, T c, Mask mask, Index n) {
+  const auto s = hn::Set(Tag<T>(), scale), by = hn::Set(Tag<T>(), c);
   const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
     ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      at.Store(live.template Keep<T>(MulAdd(k, at.Load(w + i), at.Load(u + i)), i), w + i);
+      at.Store(live.template Keep<T>(MulAdd(s, at.Load(g + i), by), i), out + i);
     });
   };
   mask ? run(SomeLive(mask)) : run(AllLive(mask));
-}
-
-template <class T>
-void StoreUpdate(T* g, const T* u, const T* w, T keep, Index n) {
-  const auto owed = hn::Set(Tag<T>(), keep - T(1));
-  ForEachVector<T>(n, [=](auto at, Index i)
-                          ESPALIER_INLINE_LAMBDA { at.Store(MulAdd(owed, at.Load(w + i), at.Load(u + i)), g + i); });
-}
-
-template <class T>
-void Scale(T* x, T c, Index n) {
-  Load<T>(x, x, c, nullptr, n);
 }
 
 template <class T>
@@ -111,29 +116,6 @@ void Sign(T* x, Index n) {
     const auto v = at.Load(x + i);
     at.Store(IfThenElse(Gt(hn::Abs(v), zero), hn::CopySign(one, v), v), x + i);  // 0 and NaN are their own
   });
-}
-
-template <class T>
-void Clamp(T* x, T low, T high, Mask mask, Index n) {
-  const Tag<T> d;
-  const auto lo = hn::Set(d, low), hi = hn::Set(d, high);
-  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
-    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      at.Store(live.template Keep<T>(Clamped(at.Load(x + i), lo, hi), i), x + i);
-    });
-  };
-  mask ? run(SomeLive(mask)) : run(AllLive(mask));
-}
-
-template <class T>
-void Shift(T* x, T c, Mask mask, Index n) {
-  const auto by = hn::Set(Tag<T>(), c);
-  const auto run = [=](auto live) ESPALIER_INLINE_LAMBDA {
-    ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
-      at.Store(live.template Keep<T>(Add(at.Load(x + i), by), i), x + i);
-    });
-  };
-  mask ? run(SomeLive(mask)) : run(AllLive(mask));
 }
 
 template <class T>
@@ -187,14 +169,6 @@ double AbsMax(const T* x, Mask mask, Index n) {
 }
 
 HWY_INLINE bool IsLive(Mask mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
-
-template <class T>
-double PowerSum(const T* x, double p, Mask mask, Index n) {
-  double sum = 0;
-  for (Index i = 0; i < n; ++i)
-    if (IsLive(mask, i)) sum += std::pow(std::abs(static_cast<double>(x[i])), p);
-  return sum;
-}
 
 struct PlusZeroTimes {  // stays 0 until the first NaN or infinity
   template <class V>
@@ -330,12 +304,8 @@ constexpr StepKernels<T> Table() {
   return {
       .load = Load<T>,
       .load_clamped = LoadClamped<T>,
-      .apply = Apply<T>,
-      .store = StoreUpdate<T>,
-      .scale = Scale<T>,
+      .load_shifted = LoadShifted<T>,
       .sign = Sign<T>,
-      .clamp = Clamp<T>,
-      .shift = Shift<T>,
       .mask_zero = MaskZero<T>,
       .axpy = Axpy<T>,
       .blend = Blend<T>,
@@ -343,7 +313,6 @@ constexpr StepKernels<T> Table() {
       .sum_squares = SumSquares<T>,
       .abs_sum = SumOf<T, PlusAbs>,
       .abs_max = AbsMax<T>,
-      .power_sum = PowerSum<T>,
       .count_nonfinite = CountNonfinite<T>,
       .first_nonfinite = FirstNonfinite<T>,
       .adam = Adam<T>,

@@ -37,18 +37,13 @@ template <class T>
 struct StepKernels {
   /// out = scale g. In place if out is g.
   void (*load)(T* out, const T* g, T scale, Mask mask, Index n);
-  /// out = scale g, clamped to [low, high]; NaN stays. In place if out is g.
-  void (*load_clamped)(T* out, const T* g, T scale, T low, T high, Mask mask, Index n);
-  /// w = keep w + u.
-  void (*apply)(T* w, const T* u, T keep, Mask mask, Index n);
-  /// g = u + (keep - 1) w: an update with the decay that is still owed, for a later sweep.
-  void (*store)(T* g, const T* u, const T* w, T keep, Index n);
+  /// out = scale g, clamped to [low, high]; NaN stays. In place if out is g. Returns how many live entries lay outside.
+  Index (*load_clamped)(T* out, const T* g, T scale, T low, T high, Mask mask, Index n);
+  /// out = scale g + c. In place if out is g.
+  void (*load_shifted)(T* out, const T* g, T scale, T c, Mask mask, Index n);
 
-  /// In place; zeros stay zeros but for clamp and shift, which are masked.
-  void (*scale)(T* x, T c, Index n);
+  /// In place; zeros stay zeros.
   void (*sign)(T* x, Index n);
-  void (*clamp)(T* x, T low, T high, Mask mask, Index n);
-  void (*shift)(T* x, T c, Mask mask, Index n);        ///< x + c
   void (*mask_zero)(T* x, Mask mask, Index n);         ///< 0 where dead
   void (*axpy)(T* y, T c, const T* x, Index n);        ///< y += c x
   void (*blend)(T* y, T a, T b, const T* x, Index n);  ///< y = a y + b x
@@ -58,8 +53,7 @@ struct StepKernels {
   double (*sum)(const T* x, Mask mask, Index n);
   double (*sum_squares)(const T* x, Mask mask, Index n);
   double (*abs_sum)(const T* x, Mask mask, Index n);
-  double (*abs_max)(const T* x, Mask mask, Index n);              ///< 0 if none is live, NaN if one is NaN
-  double (*power_sum)(const T* x, double p, Mask mask, Index n);  ///< sum of |x|^p, one std::pow each
+  double (*abs_max)(const T* x, Mask mask, Index n);  ///< 0 if none is live, NaN if one is NaN
   Index (*count_nonfinite)(const T* x, Mask mask, Index n);
   Index (*first_nonfinite)(const T* x, Mask mask, Index n);  ///< -1 if there is none
 
@@ -75,13 +69,5 @@ const StepKernels<T>& step() noexcept;
 
 /// Number of live elements of a block.
 Index count_live(Mask mask, Index n) noexcept;
-
-/// x <- x - mean(x) over the live elements of a block.
-template <class T>
-void center(T* x, Mask mask, Index n) {
-  const Index live = count_live(mask, n);
-  const double mean = live == 0 ? 0 : step<T>().sum(x, mask, n) / static_cast<double>(live);
-  step<T>().shift(x, static_cast<T>(-mean), mask, n);
-}
 
 }  // namespace espalier::kernels

@@ -1,7 +1,9 @@
-// Pipeline: plans the sweeps of a chain and runs them.
+// Pipeline: plans the sweeps of a chain and runs them. pipeline_plan.cpp decides what is decided once, pipeline.cpp is
+// one step, pipeline_sweep.cpp one pass over memory, pipeline_state.cpp what is saved.
 #pragma once
 
 #include <array>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -13,50 +15,60 @@ namespace espalier::optim {
 class Pipeline final {
  public:
   enum class Goal : std::uint8_t { update_values, change_gradients };
-  Pipeline(const ParameterList& parameters, const Chain& chain, Nonfinite nonfinite, Goal goal, std::int64_t step = 0);
+  Pipeline(const ParameterList& parameters, const Chain& chain, const OptimizerOptions& options, Goal goal,
+           std::int64_t step = 0);
 
   StepReport step();
   void add_hook(std::shared_ptr<StepHook> hook) { hooks_.push_back(std::move(hook)); }
+  void add_listener(std::shared_ptr<StepListener> listener) { listeners_.push_back(std::move(listener)); }
   std::int64_t steps() const noexcept { return step_; }
   const ParameterList& parameters() const noexcept { return parameters_; }
   OptimizerState state() const;
+  Tensor state(const std::string& transform, const std::string& state, std::size_t parameter) const;
   void load_state(const OptimizerState& state);
   std::string describe() const;
 
  private:
   static constexpr std::size_t none = ~std::size_t{0};
+  using Figures = std::array<Figure, 2>;
+  struct MaskWindows;
 
   /// A state of a transform: one flat buffer per element type, all selected parameters behind each other.
   struct StateBuffer {
     std::string name;
-    std::array<Tensor, 2> flat;  // f32, f64
+    StateShape shape;
+    std::array<Tensor, 2> flat;                                            // f32, f64
+    std::vector<Index> begin;                                              // [parameter], in the buffer of its type
+    Tensor of(const Shape& state, int type, std::size_t parameter) const;  // a view
   };
   /// A transform at work on this optimizer's parameters.
   struct Stage {
     std::unique_ptr<Transform> transform;
     std::string name;
-    std::vector<std::uint8_t> selected;  // [parameter]
-    bool everyone, keeps_zeros, stateful;
-    Span span;
+    std::function<bool(std::int64_t)> when;  // null: in every step
+    std::vector<std::uint8_t> selected;      // [parameter]
+    bool everyone = false, keeps_zeros = false, stateful = false, whole = false;
+    bool ahead = false;  // something it works on must be measured in a sweep before
+    bool active = true;  // in this step
+    Span span = Span::nothing;
     std::vector<StateBuffer> states;
-    std::array<std::vector<void*>, 2> bases;  // [type][state]
-    std::vector<Index> begin;                 // [parameter], in the buffers of its type
-    std::vector<Figure> figures;              // of the last measuring, one for each unit, tensor, or of everything
-    std::vector<Index> first_figure;          // [parameter]
-    std::size_t record = none;                // its place in the report
-    bool measures() const { return span != Span::nothing; }
+    std::vector<StateView> views;     // [parameter][state]
+    std::vector<Figures> figures;     // of the last measuring, one for each long unit, tensor, or of everything
+    std::vector<Index> first_figure;  // [parameter]
+    std::size_t record = none;        // its place in the report
   };
   /// One pass over memory.
   struct Sweep {
-    bool on_values = false;            // blocks are of the values, no longer of the gradients
-    bool whole = false;                // one block for each parameter, changed in place
-    std::size_t from = 0, upto = 0;    // stages that are applied
-    bool apply = false;                // then the value is updated,
-    std::size_t constraints_upto = 0;  // and the constraints from `upto` on are applied to it
-    std::size_t measure = none;        // the stage that measures what came out
-    bool store = false;                // what came out replaces the gradient
-    bool check = false;                // the raw gradient is looked at for NaN and infinities,
-    bool check_is_measure = false;     // which the measuring finds by itself
+    bool on_values = false;                    // blocks are of the values, no longer of the gradients
+    bool whole = false;                        // one block for each parameter, changed in place
+    std::size_t from = 0, upto = 0;            // stages that are applied
+    bool apply = false;                        // then the value is updated,
+    std::size_t constraints_upto = 0;          // and the constraints from `upto` on are applied to it
+    std::size_t measure = 0, measure_end = 0;  // stages that measure what came out, each on parameters of its own
+    bool store = false;                        // what came out replaces the gradient
+    bool check = false;                        // the raw gradient is looked at for NaN and infinities,
+    bool check_is_measure = false;             // which the measuring finds by itself
+    bool measures() const { return measure < measure_end; }
     bool writes() const { return store || apply || on_values; }
   };
   /// A parameter that has a gradient, looked up once a step: the sweeps touch no header.
@@ -67,8 +79,9 @@ class Pipeline final {
     void* gradient;
     const std::uint64_t* mask;  // hard
     const std::uint64_t* soft_mask;
-    void* shown;       // soft: mask * value is written here
-    Index size, unit;  // elements of all of it, and of a unit
+    void* shown;              // soft: mask * value is written here
+    Index size, unit, block;  // elements of all of it, of a unit, and of a block
+    std::size_t first_piece, last_piece;
   };
   /// Consecutive blocks of one parameter, within one task. Boundaries depend on the sizes of the parameters alone.
   struct Piece {
@@ -77,30 +90,51 @@ class Pipeline final {
   };
 
   void plan();
+  void plan_gradients(std::size_t gradients);
   void plan_values(std::size_t first_constraint);
-  void add_states(Stage& stage);
-  void add_figures(Stage& stage);
+  std::size_t measured_together(std::size_t first, std::size_t end) const;
+  void add_states(Stage& stage) const;
+  void add_figures(Stage& stage) const;
+  Shape state_shape(StateShape shape, std::size_t parameter) const;
+  /// f(key, view) for each state of each selected parameter.
+  template <class F>
+  void for_each_state(F f) const;
+  Stage make_stage(const Link& link, std::string name) const;
+  bool is_long(std::size_t parameter) const;
+  std::string describe(const Stage& stage) const;
 
   void look_at_parameters(StepReport& report);
+  Row make_row(std::size_t parameter) const;
   void look_up_rows();
   void cut_into_tasks();
   void run_hooks(const StepContext& context, StepReport& report);
+  void begin_stages(const StepContext& context);
   bool run_sweeps(const StepContext& context, StepReport& report);
+  bool needed(const Sweep& sweep) const;
   void start_writing();
-  void zero_states_of_pruned();
+  void fit_states_to_masks();
   void run(const Sweep& sweep);
+  void run_whole(const Sweep& sweep);
   template <class T>
   void run_piece(const Sweep& sweep, std::size_t index);
   template <class T>
-  Block<T> make_block(const Sweep& sweep, const Row& row, Index begin, Index size) const;
+  void measure(const Stage& stage, Block<T>& b, const Row& row, std::size_t piece);
   template <class T>
-  void apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last) const;
+  Block<T> make_block(const Row& row, Index begin, Index size, bool of_value, MaskWindows& windows) const;
+  /// A block that is a whole parameter, whatever its size.
+  template <class T>
+  Block<T> whole_block(const Row& row) const;
+  template <class T>
+  void apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last, std::size_t done) const;
   template <class T>
   void finish_value(Block<T>& b, const Row& row, Index begin) const;
   template <class T, class F>
   void for_each_unit(Block<T>& b, const Row& row, F f) const;
-  void hand_out_figures(std::size_t stage, const StepContext& context);
-  bool all_finite(const std::vector<Figure>& figures) const;
+  const Stage* measuring_stage(const Sweep& sweep, const Row& row) const;
+  /// False if the step is to be skipped.
+  bool hand_out_figures(const Sweep& sweep, const StepContext& context, StepReport& report);
+  void collect_figures(Stage& stage);
+  bool all_finite(bool counts) const;
   /// False if the step is to be skipped. Errors: NonFiniteError.
   bool handle_nonfinite(StepReport& report);
   void finish(StepReport& report);
@@ -108,16 +142,20 @@ class Pipeline final {
   ParameterList parameters_;
   std::vector<Shape> shapes_;         // as the optimizer knows them
   std::vector<Index> sizes_, units_;  // elements of each parameter, and of each of its units
+  std::vector<Index> blocks_;         // elements of its blocks
   std::vector<int> types_;
   std::vector<Stage> stages_;            // gradient transforms, then constraints
   std::vector<std::size_t> last_stage_;  // [parameter]: the last gradient transform that works on it
   std::vector<Sweep> sweeps_;
   std::vector<std::shared_ptr<StepHook>> hooks_;
+  std::vector<std::shared_ptr<StepListener>> listeners_;
   std::vector<ClipRecord> blank_records_;
-  Nonfinite nonfinite_;
+  OptimizerOptions options_;
   Goal goal_;
 
   std::int64_t step_ = 0;
+  std::int64_t backwards_ = 0;  // calls since the last step, where gradients accumulate
+  std::int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   std::vector<std::int64_t> updates_;  // [parameter]
   std::vector<std::uint32_t> mask_seen_;
   bool broken_ = false;
@@ -127,14 +165,16 @@ class Pipeline final {
   std::vector<std::uint8_t> has_gradient_, cut_for_;
   std::vector<Row> rows_;
   std::vector<Piece> pieces_;
-  std::vector<std::size_t> tasks_;        // first piece of each, and the end
-  std::vector<Figure> figures_, checks_;  // [piece]
-  std::vector<std::size_t> unit_slots_;   // [piece]: where the figures of the units it touches begin,
-  std::vector<Figure> unit_figures_;      // in here
-  std::vector<double> keeps_;             // [piece]: a decay that a stored update still owes
+  std::vector<std::size_t> tasks_;       // first piece of each, and the end
+  std::vector<Figures> figures_;         // [piece]
+  std::vector<Index> checks_;            // [piece]: non-finite entries
+  std::vector<std::size_t> unit_slots_;  // [piece]: where the figures of the long units it touches begin,
+  std::vector<Figures> unit_figures_;    // in here
+  std::vector<double> keeps_;            // [piece]: a decay that a stored update still owes
+  std::vector<std::size_t> done_;        // [piece]: stages whose replaying would be a second time
   std::vector<std::size_t> measured_parameters_;
-  std::vector<Figure> measured_figures_;
-  std::size_t done_upto_ = 0;  // stages whose replaying would be a second time
+  std::vector<Figure> measured_figures_, measured_second_;
+  double gradient_scale_ = 1;  // of gradients as they lie in memory
   bool writing_ = false;
 };
 

@@ -2,12 +2,18 @@
 #pragma once
 
 #include <limits>
+#include <string>
 #include <utility>
 
 #include "espalier/core/error.h"
 #include "espalier/optim/scalar.h"
 
 namespace espalier::optim::detail {
+
+/// "lr 0.1", or "lr scheduled".
+inline std::string describe(const char* setting, const Scalar& value) {
+  return value.scheduled() ? join(setting, " scheduled") : join(setting, " ", value.value());
+}
 
 /// A Scalar that is at least `lowest` and never NaN. Errors: ConfigError, which names owner and setting.
 class Range {
@@ -17,6 +23,7 @@ class Range {
     if (!value_.scheduled()) checked(value_.value());
   }
   double at(std::int64_t step) const { return value_.scheduled() ? checked(value_.at(step)) : value_.value(); }
+  std::string describe() const { return detail::describe(setting_, value_); }
   /// Always this number.
   bool constantly(double number) const { return !value_.scheduled() && value_.value() == number; }
 
@@ -48,6 +55,7 @@ class Bounds {
   }
   double min() const noexcept { return now_min_; }
   double max() const noexcept { return now_max_; }
+  std::string describe() const { return detail::describe("min", min_) + ", " + detail::describe("max", max_); }
   bool always_hold_zero() const {
     return !min_.scheduled() && !max_.scheduled() && min_.value() <= 0 && max_.value() >= 0;
   }

@@ -162,11 +162,13 @@ TEST(Pipeline, DescribesItsSweeps) {
   Model model;
   EXPECT_EQ(Optimizer(model.list, chain(clip_by_global_norm(1.0), adam())).describe(),
             "sweep 1: finite check > mask > measure clip_by_global_norm\n"
-            "sweep 2: mask > clip_by_global_norm > adam > apply > mask\n");
-  EXPECT_EQ(Optimizer(model.list, everything(), {.nonfinite = Nonfinite::propagate}).describe(),
-            "sweep 1: mask > clip_by_value > measure clip_by_global_norm\n"
-            "sweep 2: mask > clip_by_value > clip_by_global_norm > adamw > measure clip_by_global_norm.2 > store\n"
-            "sweep 3: mask > clip_by_global_norm.2 > apply > clamp_parameters > mask\n");
+            "sweep 2: mask > clip_by_global_norm(max_norm 1) > adam > apply > mask\n");
+  EXPECT_EQ(
+      Optimizer(model.list, everything(), {.nonfinite = Nonfinite::propagate}).describe(),
+      "sweep 1: mask > clip_by_value(min -0.9, max 0.9) > measure clip_by_global_norm\n"
+      "sweep 2: mask > clip_by_value(min -0.9, max 0.9) > clip_by_global_norm(max_norm 5) > adamw > measure "
+      "clip_by_global_norm.2 > store\n"
+      "sweep 3: mask > clip_by_global_norm.2(max_norm 0.1) > apply > clamp_parameters(min -0.95, max 0.95) > mask\n");
   EXPECT_EQ(Optimizer(model.list, sgd()).describe(), "sweep 1: finite check\nsweep 2: mask > sgd > apply > mask\n");
 }
 
@@ -541,7 +543,7 @@ TEST(PipelineState, HasOneKeyForEachStateNumberedWhereNamesRepeat) {
   std::vector<std::string> keys;
   for (const auto& [key, tensor] : opt.state()) keys.push_back(key);
   EXPECT_EQ(keys, (std::vector<std::string>{"sgd.2/momentum/b", "sgd/momentum/w", "sign.2/memory/b", "sign.2/memory/w",
-                                            "sign/memory/b", "sign/memory/w", "step", "updates"}));
+                                            "sign/memory/b", "sign/memory/w", "skipped", "step", "updates"}));
 }
 
 TEST(PipelineState, LoadingWhatDoesNotFitChangesNothing) {

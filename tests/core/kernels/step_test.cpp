@@ -76,32 +76,25 @@ TYPED_TEST(StepKernelsTest, MapsAgreeWithPlainLoops) {
         "load_clamped", [&](T* out) { k.load_clamped(out, from, T(2), T(-1), T(3), mask, n); },
         [](T a, T) { return std::clamp(2 * a, T(-1), T(3)); }, true);
     check(
-        "apply", [&](T* out) { k.apply(out, from, T(0.9), mask, n); }, [](T a, T b) { return T(0.9) * b + a; }, true);
+        "load_shifted", [&](T* out) { k.load_shifted(out, from, T(2), T(5), mask, n); },
+        [](T a, T) { return 2 * a + 5; }, true);
     check(
         "axpy", [&](T* out) { k.axpy(out, T(0.3), from, n); }, [](T a, T b) { return b + T(0.3) * a; }, false);
     check(
         "blend", [&](T* out) { k.blend(out, T(0.7), T(0.3), from, n); },
         [](T a, T b) { return T(0.7) * b + T(0.3) * a; }, false);
     check(
-        "scale", [&](T* out) { k.scale(out, T(-3), n); }, [](T, T b) { return -3 * b; }, false);
-    check(
         "sign", [&](T* out) { k.sign(out, n); }, [](T, T b) { return T((b > 0) - (b < 0)); }, false);
     check(
-        "clamp", [&](T* out) { k.clamp(out, T(1), T(2), mask, n); }, [](T, T b) { return std::clamp(b, T(1), T(2)); },
-        true);
-    check(
-        "shift", [&](T* out) { k.shift(out, T(5), mask, n); }, [](T, T b) { return b + 5; }, true);
-    check(
         "mask_zero", [&](T* out) { k.mask_zero(out, mask, n); }, [](T, T b) { return b; }, true);
-    const auto w = uniform<T>(n + 8, -3, 3, 7);
-    auto stored = y;
-    k.store(stored.data() + offset, from, w.data() + offset, T(0.75), n);
+    std::vector<T> clamped(static_cast<std::size_t>(n));
+    Index outside = 0;
     for (Index i = 0; i < n; ++i) {
-      const auto j = static_cast<std::size_t>(i) + offset;
-      if (live(mask, i)) {
-        ASSERT_NEAR(stored[j], x[j] - T(0.25) * w[j], tolerance<T>(8));
-      }
+      const T a = 2 * from[i];
+      outside +=
+          live(mask, i) && (a < T(0.5) || a > T(3));  // 0 lies outside: neither dead lanes nor the tail may count
     }
+    EXPECT_EQ(k.load_clamped(clamped.data(), from, T(2), T(0.5), T(3), mask, n), outside);
   });
 }
 
@@ -110,7 +103,6 @@ TYPED_TEST(StepKernelsTest, ClampsAndSignsKeepNaN) {
   on_each_target([] {
     std::vector<T> x(19, T(nan)), y(19);
     step<T>().load_clamped(y.data(), x.data(), T(1), T(-1), T(1), nullptr, 19);
-    step<T>().clamp(x.data(), T(-1), T(1), nullptr, 19);
     step<T>().sign(x.data(), 19);
     for (std::size_t i = 0; i < x.size(); ++i) EXPECT_TRUE(std::isnan(x[i]) && std::isnan(y[i]));
   });
@@ -124,12 +116,12 @@ TYPED_TEST(StepKernelsTest, MeasuresAgreeWithPlainLoops) {
     for (Index i = 0; i < n; ++i)
       if (!live(mask, i)) x[static_cast<std::size_t>(i) + offset] = T(nan);
     const T* from = x.data() + offset;
-    long double sum = 0, absolute = 0, squares = 0, cubes = 0, most = 0;
+    long double sum = 0, absolute = 0, squares = 0, most = 0;
     Index count = 0;
     for (Index i = 0; i < n; ++i) {
       if (!live(mask, i)) continue;
       const long double v = from[i];
-      sum += v, absolute += std::abs(v), squares += v * v, cubes += std::abs(v * v * v), ++count;
+      sum += v, absolute += std::abs(v), squares += v * v, ++count;
       most = std::max(most, std::abs(v));
     }
     // Each of at most 16 lanes adds at most n / 16 terms, so the error grows with n / 16 roundings at the worst.
@@ -138,19 +130,10 @@ TYPED_TEST(StepKernelsTest, MeasuresAgreeWithPlainLoops) {
     ASSERT_NEAR(k.sum(from, mask, n), static_cast<double>(sum), bound);
     ASSERT_NEAR(k.abs_sum(from, mask, n), static_cast<double>(absolute), bound);
     ASSERT_NEAR(k.sum_squares(from, mask, n), static_cast<double>(squares), 3 * bound);
-    ASSERT_NEAR(k.power_sum(from, 3, mask, n), static_cast<double>(cubes), 1e-12 * static_cast<double>(cubes));
     ASSERT_EQ(k.abs_max(from, mask, n), static_cast<double>(most));
     ASSERT_EQ(k.count_nonfinite(from, mask, n), 0);
     ASSERT_EQ(k.first_nonfinite(from, mask, n), -1);
     ASSERT_EQ(count_live(mask, n), count);
-
-    auto centered = x;
-    center(centered.data() + offset, mask, n);
-    ASSERT_NEAR(k.sum(centered.data() + offset, mask, n), 0, 2 * bound + static_cast<double>(n) * tolerance<T>(3));
-    for (Index i = 0; i < n; ++i)
-      if (!live(mask, i)) {
-        ASSERT_TRUE(positive_zero(centered[static_cast<std::size_t>(i) + offset]));
-      }
   });
 }
 
@@ -233,7 +216,7 @@ void expect_steps(Index n, std::size_t offset, Mask mask, Options s, Plain, cons
       if (!live(mask, i)) {
         ASSERT_TRUE(positive_zero(u[static_cast<std::size_t>(i) + offset]));
       }
-    step<T>().apply(w_scratch.data() + offset, u.data() + offset, static_cast<T>(s.keep), mask, n);
+    step<T>().sgd({.lr = -1, .keep = s.keep}, u.data() + offset, nullptr, w_scratch.data() + offset, nullptr, mask, n);
     for (std::size_t j = 0; j < size; ++j) {
       const auto i = static_cast<Index>(j) - static_cast<Index>(offset);
       ASSERT_TRUE(same_bits(w[j], w_scratch[j]) && same_bits(m[j], m_scratch[j]) && same_bits(v[j], v_scratch[j]));

@@ -1,0 +1,114 @@
+// What is saved of a pipeline, and what a changed mask does to its states.
+#include <algorithm>
+#include <utility>
+
+#include "espalier/optim/detail/blocks.h"
+#include "espalier/optim/detail/pipeline.h"
+
+namespace espalier::optim {
+
+using detail::by_type, detail::for_each_block;
+
+Tensor Pipeline::StateBuffer::of(const Shape& state, int type, std::size_t parameter) const {
+  const Tensor& all = flat[static_cast<std::size_t>(type)];
+  return all.as_strided(state, row_major(state), begin[parameter]);
+}
+
+template <class F>
+void Pipeline::for_each_state(F f) const {
+  for (const Stage& stage : stages_)
+    for (const StateBuffer& buffer : stage.states)
+      for (std::size_t i = 0; i < parameters_.size(); ++i)
+        if (stage.selected[i])
+          f(stage.name + "/" + buffer.name + "/" + parameters_[i].name,
+            buffer.of(state_shape(buffer.shape, i), types_[i], i));
+}
+
+OptimizerState Pipeline::state() const {
+  OptimizerState state;
+  state["step"] = Tensor::from<std::int64_t>({step_}, {});
+  state["skipped"] = Tensor::from<std::int64_t>({skipped_, skipped_in_a_row_}, {2});
+  state["updates"] = Tensor::from(updates_, {static_cast<Index>(updates_.size())});
+  for_each_state([&](const std::string& key, const Tensor& view) { state[key] = view.clone(); });
+  for (const Stage& stage : stages_)
+    for (auto& [key, tensor] : stage.transform->memory()) state[stage.name + "/" + key] = tensor;
+  return state;
+}
+
+Tensor Pipeline::state(const std::string& transform, const std::string& name, std::size_t parameter) const {
+  for (const Stage& stage : stages_)
+    for (const StateBuffer& buffer : stage.states)
+      if (stage.name == transform && buffer.name == name && stage.selected.at(parameter))
+        return buffer.of(state_shape(buffer.shape, parameter), types_[parameter], parameter).clone();
+  fail<ConfigError>("[state] '", transform, "/", name, "' of '", parameters_.at(parameter).name,
+                    "' does not exist. Hint: state() lists all");
+}
+
+void Pipeline::load_state(const OptimizerState& given) {
+  const OptimizerState own = state();
+  for (const auto& [key, tensor] : own) {
+    const auto found = given.find(key);
+    if (found == given.end())
+      fail<ConfigError>("[load_state] '", key, "' is missing. Hint: was it saved with another chain or model?");
+    const Tensor& t = found->second;
+    if (!t.defined() || t.dtype() != tensor.dtype() || !(t.shape() == tensor.shape()))
+      fail<ConfigError>("[load_state] '", key, "' should be ", tensor.dtype(), " ", tensor.shape(), ", got ",
+                        t.defined() ? join(t.dtype(), " ", t.shape()) : std::string("an undefined tensor"));
+  }
+  for (const auto& [key, tensor] : given)
+    if (!own.contains(key))
+      fail<ConfigError>("[load_state] '", key, "' belongs to nothing here. Hint: was it saved with another chain?");
+
+  std::vector<std::int64_t> updates = given.at("updates").to_vector<std::int64_t>();
+  const std::vector<std::int64_t> skipped = given.at("skipped").to_vector<std::int64_t>();
+  const std::int64_t step = given.at("step").to_vector<std::int64_t>().front();
+  if (step < 0 || std::any_of(updates.begin(), updates.end(), [&](std::int64_t n) { return n < 0 || n > step; }))
+    fail<ConfigError>("[load_state] 'step' and 'updates' contradict each other");
+  if (skipped[1] < 0 || skipped[0] < skipped[1])
+    fail<ConfigError>("[load_state] 'skipped' counts ", skipped[1], " in a row and ", skipped[0], " in all");
+  std::vector<std::pair<Stage*, Memory>> memories;
+  for (Stage& stage : stages_) {
+    Memory memory = stage.transform->memory();
+    if (memory.empty()) continue;
+    for (auto& [key, tensor] : memory) tensor = given.at(stage.name + "/" + key);
+    stage.transform->clone()->set_memory(memory);  // throws, if at all, before anything was changed
+    memories.emplace_back(&stage, std::move(memory));
+  }
+
+  step_ = step;
+  backwards_ = 0;
+  skipped_ = skipped[0];
+  skipped_in_a_row_ = skipped[1];
+  updates_ = std::move(updates);
+  for (const auto& [stage, memory] : memories) stage->transform->set_memory(memory);
+  for_each_state([&](const std::string& key, Tensor view) { view.copy_from(given.at(key), "load_state"); });
+  for (std::size_t i = 0; i < parameters_.size(); ++i)  // a state saved under another mask
+    mask_seen_[i] = parameters_[i].parameter->mask_version() - 1;
+  broken_ = false;
+}
+
+void Pipeline::fit_states_to_masks() {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const ParameterState& p = *parameters_[i].parameter;
+    if (std::exchange(mask_seen_[i], p.mask_version()) == p.mask_version()) continue;
+    if (!p.mask().defined() || p.mask_mode() == MaskMode::soft || sizes_[i] == 0) continue;
+    const Row row = make_row(i);
+    by_type(types_[i], [&]<class T>() {
+      Block<T> whole = whole_block<T>(row);
+      for (const Stage& stage : stages_) {
+        if (!stage.selected[i] || !stage.stateful) continue;
+        whole.states_ = stage.views.data() + i * stage.states.size();
+        for (std::size_t k = 0; k < stage.states.size(); ++k) {
+          if (stage.states[k].shape != StateShape::like_weight) continue;
+          T* state = whole.state(k).data();
+          for_each_block(0, sizes_[i], kernels::block_size, [&](Index at, Index size) {
+            kernels::step<T>().mask_zero(state + at, row.mask + at / 64, size);
+          });
+        }
+        stage.transform->mask_changed(whole);
+      }
+    });
+  }
+}
+
+}  // namespace espalier::optim

@@ -1,0 +1,264 @@
+// One pass over memory: tasks, pieces, blocks.
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+#include <utility>
+
+#include "espalier/core/parallel.h"
+#include "espalier/optim/detail/blocks.h"
+#include "espalier/optim/detail/pipeline.h"
+
+namespace espalier::optim {
+namespace {
+
+using detail::by_type, detail::for_each_block, detail::offset;
+
+Figure combine(Combine how, Figure a, Figure b) {
+  if (how == Combine::sum) return a + b;
+  return a >= b ? a : std::isnan(a) ? a : b;  // NaN stays
+}
+void combine_into(std::array<Figure, 2>& into, Combine how, const std::array<Figure, 2>& more) {
+  into = {combine(how, into[0], more[0]), combine(how, into[1], more[1])};
+}
+
+}  // namespace
+
+struct Pipeline::MaskWindows {
+  detail::MaskWindow hard, soft;
+};
+
+void Pipeline::run(const Sweep& sweep) {
+  figures_.assign(pieces_.size(), {});
+  std::fill(unit_figures_.begin(), unit_figures_.end(), Figures{});
+  checks_.assign(pieces_.size(), 0);
+  if (sweep.whole) return run_whole(sweep);
+  parallel_for(static_cast<Index>(tasks_.size()) - 1, 1, [&](Index first, Index last) {
+    for (std::size_t k = tasks_[static_cast<std::size_t>(first)]; k < tasks_[static_cast<std::size_t>(last)]; ++k)
+      by_type(rows_[pieces_[k].row].type, [&]<class T>() { run_piece<T>(sweep, k); });
+  });
+}
+
+void Pipeline::run_whole(const Sweep& sweep) {
+  for (const Row& row : rows_) {  // one after the other: such transforms use all threads for one tensor
+    if (row.first_piece == row.last_piece) continue;
+    by_type(row.type, [&]<class T>() {
+      MaskWindows windows;
+      Block<T> b = make_block<T>(row, 0, row.size, sweep.on_values, windows);
+      b.keep_ = keeps_[row.first_piece];
+      apply_stages(b, sweep.from, sweep.upto, row, false, done_[row.first_piece]);
+      if (sweep.on_values)
+        finish_value(b, row, 0);
+      else
+        b.gradient();
+      for (std::size_t k = row.first_piece; k < row.last_piece; ++k) {
+        keeps_[k] = b.keep_;
+        done_[k] = sweep.upto;
+      }
+    });
+  }
+}
+
+template <class T>
+void Pipeline::run_piece(const Sweep& sweep, std::size_t index) {
+  const Piece& piece = pieces_[index];
+  const Row& row = rows_[piece.row];
+  const Stage* measuring = measuring_stage(sweep, row);
+  const bool only_checks = !measuring && !sweep.writes();
+  alignas(64) T scratch[Block<T>::capacity];
+  MaskWindows windows;
+  double keep = keeps_[index];
+  for_each_block(piece.begin, piece.end, row.block, [&](Index at, Index size) {
+    if (sweep.check && !sweep.check_is_measure)
+      checks_[index] +=
+          kernels::step<T>().count_nonfinite(offset<T>(row.gradient, at), windows.hard.of(row.mask, at, size), size);
+    if (only_checks) return;
+    if (!sweep.on_values) {
+      Block<T> b = make_block<T>(row, at, size, false, windows);
+      if (!sweep.store) b.scratch_ = scratch;
+      b.keep_ = keeps_[index];
+      apply_stages(b, sweep.from, sweep.upto, row, sweep.apply, done_[index]);
+      if (sweep.store) {
+        b.gradient();
+        keep = b.keep_;
+      }
+      if (!sweep.apply) {
+        if (measuring) measure(*measuring, b, row, index);
+        return;
+      }
+      if (!b.applied_) {
+        const auto in = b.pending();
+        kernels::step<T>().sgd({.lr = -1, .scale = in.scale, .keep = b.keep_}, in.source, nullptr, b.value_, nullptr,
+                               b.mask_, size);
+      }
+      if (sweep.constraints_upto <= sweep.upto && !row.soft_mask && !measuring) return;
+    }
+    Block<T> b = make_block<T>(row, at, size, true, windows);
+    if (sweep.on_values)
+      apply_stages(b, sweep.from, sweep.upto, row, false, done_[index]);
+    else
+      apply_stages(b, sweep.upto, sweep.constraints_upto, row, false, done_[index]);
+    finish_value(b, row, at);
+    if (measuring) measure(*measuring, b, row, index);
+  });
+  keeps_[index] = keep;
+  if (!only_checks) done_[index] = std::max(done_[index], sweep.apply ? sweep.constraints_upto : sweep.upto);
+}
+
+template <class T>
+Block<T> Pipeline::make_block(const Row& row, Index begin, Index size, bool of_value, MaskWindows& windows) const {
+  Block<T> b;
+  b.value_ = offset<T>(row.value, begin);
+  b.scratch_ = of_value ? b.value_ : offset<T>(row.gradient, begin);
+  b.source_ = b.scratch_;
+  b.mask_ = windows.hard.of(row.mask, begin, size);
+  b.soft_mask_ = windows.soft.of(row.soft_mask, begin, size);
+  b.read_mask_ = of_value ? nullptr : b.mask_;
+  b.scale_ = of_value ? 1 : static_cast<Figure>(gradient_scale_);
+  b.size_ = size;
+  b.begin_ = begin;
+  b.unit_size_ = row.unit;
+  b.units_ = row.size / row.unit;
+  b.parameter_ = row.parameter;
+  b.updates_ = updates_now_[row.parameter];
+  return b;
+}
+
+template <class T>
+Block<T> Pipeline::whole_block(const Row& row) const {
+  MaskWindows none_needed;  // a whole parameter begins with its first bit
+  return make_block<T>(row, 0, row.size, false, none_needed);
+}
+template Block<float> Pipeline::whole_block<float>(const Row& row) const;
+template Block<double> Pipeline::whole_block<double>(const Row& row) const;
+
+template <class T>
+void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last,
+                            std::size_t done) const {
+  for (std::size_t t = from; t < upto; ++t) {
+    const Stage& stage = stages_[t];
+    if (!stage.active || !stage.selected[row.parameter]) continue;
+    b.states_ = stage.views.data() + row.parameter * stage.states.size();
+    b.last_ = last && t == last_stage_[row.parameter];
+    b.again_ = t < done;
+    if (stage.span == Span::unit) {
+      const bool known = is_long(row.parameter);
+      for_each_unit(b, row, [&](Block<T>& part, Index unit) {
+        const Figures figures = known
+                                    ? stage.figures[static_cast<std::size_t>(stage.first_figure[row.parameter] + unit)]
+                                    : stage.transform->measure(part);
+        part.figures_[0] = figures[0];
+        part.figures_[1] = figures[1];
+        stage.transform->apply(part);
+        if (!stage.keeps_zeros) part.remask();
+        part.gradient();
+      });
+      b.set_result();
+      continue;
+    }
+    if (stage.span != Span::nothing) {
+      const Figures& figures = stage.figures[static_cast<std::size_t>(stage.first_figure[row.parameter])];
+      b.figures_[0] = figures[0];
+      b.figures_[1] = figures[1];
+    }
+    stage.transform->apply(b);
+    if (!stage.keeps_zeros) b.remask();
+  }
+}
+
+template <class T>
+void Pipeline::measure(const Stage& stage, Block<T>& b, const Row& row, std::size_t piece) {
+  const Combine how = stage.transform->combines();
+  if (stage.span != Span::unit) return combine_into(figures_[piece], how, stage.transform->measure(b));
+  for_each_unit(b, row, [&](Block<T>& part, Index unit) {
+    Figures& own = unit_figures_[unit_slots_[piece] + static_cast<std::size_t>(unit - pieces_[piece].begin / row.unit)];
+    combine_into(own, how, stage.transform->measure(part));
+  });
+}
+
+template <class T>
+void Pipeline::finish_value(Block<T>& b, const Row& row, Index begin) const {
+  b.gradient();
+  if (row.soft_mask) kernels::step<T>().load(offset<T>(row.shown, begin), b.value_, T(1), b.soft_mask_, b.size_);
+}
+
+template <class T, class F>
+void Pipeline::for_each_unit(Block<T>& b, const Row& row, F f) const {
+  detail::MaskWindow hard, soft;
+  const Index end = b.begin_ + b.size_;
+  for (Index at = b.begin_; at < end;) {
+    const Index unit = at / row.unit, stop = std::min((unit + 1) * row.unit, end), skipped = at - b.begin_;
+    Block<T> part = b;
+    part.begin_ = at;
+    part.size_ = stop - at;
+    part.source_ += skipped;
+    part.scratch_ += skipped;
+    part.value_ += skipped;
+    part.mask_ = hard.of(b.mask_, skipped, part.size_);
+    part.soft_mask_ = soft.of(b.soft_mask_, skipped, part.size_);
+    if (b.read_mask_) part.read_mask_ = b.read_mask_ == b.mask_ ? part.mask_ : part.soft_mask_;
+    part.last_ = false;
+    f(part, unit);
+    b.keep_ = part.keep_;  // each part started from the same one
+    at = stop;
+  }
+}
+
+const Pipeline::Stage* Pipeline::measuring_stage(const Sweep& sweep, const Row& row) const {
+  for (std::size_t t = sweep.measure; t < sweep.measure_end; ++t) {
+    const Stage& stage = stages_[t];
+    if (!stage.active || !stage.selected[row.parameter]) continue;
+    return stage.span == Span::unit && !is_long(row.parameter) ? nullptr : &stage;
+  }
+  return nullptr;
+}
+
+void Pipeline::collect_figures(Stage& stage) {
+  const Combine how = stage.transform->combines();
+  measured_parameters_.clear();
+  measured_figures_.clear();
+  measured_second_.clear();
+  Figures total{};
+  for (const Row& row : rows_) {
+    if (!stage.selected[row.parameter]) continue;
+    Figures* own = stage.figures.data() + stage.first_figure[row.parameter];
+    if (stage.span == Span::unit) {
+      if (!is_long(row.parameter)) continue;
+      std::fill_n(own, row.size / row.unit, Figures{});
+      for (std::size_t k = row.first_piece; k < row.last_piece; ++k) {
+        const Index first = pieces_[k].begin / row.unit, last = (pieces_[k].end - 1) / row.unit;
+        for (Index u = first; u <= last; ++u)
+          combine_into(own[u], how, unit_figures_[unit_slots_[k] + static_cast<std::size_t>(u - first)]);
+      }
+      continue;
+    }
+    Figures figures{};
+    for (std::size_t k = row.first_piece; k < row.last_piece; ++k) combine_into(figures, how, figures_[k]);
+    if (stage.span == Span::tensor) *own = figures;
+    measured_parameters_.push_back(row.parameter);
+    measured_figures_.push_back(figures[0]);
+    measured_second_.push_back(figures[1]);
+    combine_into(total, how, figures);
+  }
+  if (stage.span == Span::everything) stage.figures.front() = total;
+}
+
+bool Pipeline::hand_out_figures(const Sweep& sweep, const StepContext& context, StepReport& report) {
+  for (std::size_t t = sweep.measure; t < sweep.measure_end; ++t) {
+    Stage& stage = stages_[t];
+    if (!stage.active) continue;
+    collect_figures(stage);
+    if (stage.span == Span::unit) continue;
+    const Figure total =
+        stage.span == Span::everything
+            ? stage.figures.front()[0]
+            : std::accumulate(measured_figures_.begin(), measured_figures_.end(), Figure(0),
+                              [&](Figure a, Figure b) { return combine(stage.transform->combines(), a, b); });
+    stage.transform->measured({measured_parameters_, measured_figures_, measured_second_, total}, context);
+    if (!stage.transform->skips()) continue;
+    report.skipped_by = stage.name;
+    return false;
+  }
+  return true;
+}
+
+}  // namespace espalier::optim
