@@ -358,10 +358,10 @@ TEST(Guide, Describe) {
   const Optimizer opt(model.parameters(), recipe);
   std::printf("%s", opt.describe().c_str());
   // sweep 1: finite check > mask > measure clip_by_global_norm
-  // sweep 2: mask > clip_by_global_norm > adam > apply > clamp_parameters > mask
+  // sweep 2: mask > clip_by_global_norm(max_norm 1) > adam > apply > clamp_parameters(min -2, max 2) > mask
   EXPECT_EQ(opt.describe(),
             "sweep 1: finite check > mask > measure clip_by_global_norm\n"
-            "sweep 2: mask > clip_by_global_norm > adam > apply > clamp_parameters > mask\n");
+            "sweep 2: mask > clip_by_global_norm(max_norm 1) > adam > apply > clamp_parameters(min -2, max 2) > mask\n");
 }
 
 TEST(Guide, ClippingByHand) {
