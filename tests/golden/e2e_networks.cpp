@@ -1,6 +1,4 @@
 // Training runs of networks made of the library's layers, whose members have the names that the cases give them.
-#include <cmath>
-#include <numbers>
 #include <optional>
 
 #include "espalier/autograd/ops/activation.h"
@@ -20,6 +18,7 @@
 #include "espalier/optim/select.h"
 #include "espalier/optim/sgd.h"
 #include "tests/golden/e2e.h"
+#include "tests/golden/sched.h"
 
 namespace espalier::golden {
 namespace {
@@ -124,29 +123,16 @@ class Resnet final : public nn::Module {
   nn::Linear fc_;
 };
 
-/// Up from max_lr / div_factor to max_lr over pct_start of the steps, then down to 1 / final_div_factor of where it
-/// began, along half cosines. Smith and Topin 2018.
-double one_cycle(const Args& args, std::int64_t step) {
-  const double top = args.number("max_lr"), bottom = top / args.number("div_factor");
-  const double last = bottom / args.number("final_div_factor"), total = args.number("total_steps");
-  const double peak = args.number("pct_start") * total - 1, t = static_cast<double>(step);
-  const auto cosine = [](double from, double to, double share) {
-    return to + (from - to) / 2 * (1 + std::cos(std::numbers::pi * share));
-  };
-  return t <= peak ? cosine(bottom, top, t / peak) : cosine(top, last, (t - peak) / (total - 1 - peak));
-}
-
 void resnet_onecycle(const Case& golden, DType type, Checker& checker) {
   Rng rng(0);
   const Resnet model(rng, type);
   start(model, golden, type);
   const Rows data(golden, type);
   const Args sgd = golden.args.object("optimizer"), schedule = golden.args.object("schedule");
-  optim::Chain steps =
-      chain(clip_of(golden.args), optim::sgd({.lr = [schedule](std::int64_t step) { return one_cycle(schedule, step); },
-                                              .momentum = sgd.number("momentum"),
-                                              .weight_decay = sgd.number("weight_decay"),
-                                              .nesterov = sgd.flag("nesterov")}));
+  optim::Chain steps = chain(clip_of(golden.args), optim::sgd({.lr = make_schedule(schedule.text("op"), schedule),
+                                                               .momentum = sgd.number("momentum"),
+                                                               .weight_decay = sgd.number("weight_decay"),
+                                                               .nesterov = sgd.flag("nesterov")}));
   train(golden, type, checker, model.parameters(), std::move(steps), [&](Index t) {
     return nn::cross_entropy(model(data.inputs(t)), data.labels(t),
                              {.label_smoothing = golden.args.number("label_smoothing")});

@@ -25,6 +25,7 @@ std::vector<Row> recurrent_rows();
 std::vector<Row> expression_rows();
 std::vector<Row> clip_rows();
 std::vector<Row> optim_rows();
+std::vector<Row> sched_rows();
 std::vector<Row> prune_rows();
 std::vector<Row> e2e_rows();
 

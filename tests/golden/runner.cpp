@@ -49,6 +49,7 @@ Table make_table() {
     add(table, "ops", rows());
   add(table, "clip", clip_rows());
   add(table, "optim", optim_rows());
+  add(table, "sched", sched_rows());
   add(table, "prune", prune_rows());
   add(table, "e2e", e2e_rows());
   return table;
