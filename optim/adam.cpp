@@ -3,7 +3,7 @@
 #include <cmath>
 #include <utility>
 
-#include "espalier/core/kernels/step.h"
+#include "espalier/core/kernels/directions.h"
 #include "espalier/optim/detail/range.h"
 
 namespace espalier::optim {
@@ -17,14 +17,11 @@ class Adam final : public TransformOf<Adam> {
         decoupled_(decoupled),
         lr_(name, "lr", std::move(o.lr)),
         weight_decay_(name, "weight_decay", std::move(o.weight_decay)),
-        betas_(o.betas),
-        eps_(o.eps),
+        beta1_(name, "betas", std::move(o.betas[0]), detail::fraction),
+        beta2_(name, "betas", std::move(o.betas[1]), detail::fraction),
+        eps_(name, "eps", std::move(o.eps)),
         amsgrad_(o.amsgrad),
-        maximize_(o.maximize) {
-    for (double beta : betas_)
-      if (!(beta >= 0 && beta < 1)) fail<ConfigError>("[", name, "] betas must lie in [0, 1), got ", beta);
-    if (!(eps_ >= 0)) fail<ConfigError>("[", name, "] eps must not be negative, got ", eps_);
-  }
+        maximize_(o.maximize) {}
 
   std::string name() const override { return name_; }
   std::vector<StateSpec> states() const override {
@@ -38,6 +35,9 @@ class Adam final : public TransformOf<Adam> {
   void begin(const StepContext& context) override {
     lr_now_ = lr_.at(context.step);
     decay_now_ = weight_decay_.at(context.step);
+    b1_ = beta1_.at(context.step);
+    b2_ = beta2_.at(context.step);
+    eps_now_ = eps_.at(context.step);
     // The corrections of parameters that got their gradients in the same steps are the same.
     corrections_.resize(context.updates.size());
     std::int64_t count = 0;
@@ -46,8 +46,8 @@ class Adam final : public TransformOf<Adam> {
       if (context.updates[i] != count) {
         count = context.updates[i];
         const auto t = static_cast<double>(count);
-        c.step = lr_now_ / (1 - std::pow(betas_[0], t));
-        c.root = 1 / std::sqrt(1 - std::pow(betas_[1], t));
+        c.step = lr_now_ / (1 - std::pow(b1_, t));
+        c.root = 1 / std::sqrt(1 - std::pow(b2_, t));
       }
       corrections_[i] = c;
     }
@@ -59,18 +59,31 @@ class Adam final : public TransformOf<Adam> {
     if (decoupled_) b.decay(1 - lr_now_ * decay_now_);
     const Correction& c = corrections_[b.parameter()];
     const double coupled = decoupled_ ? 0 : decay_now_;
-    if (amsgrad_) return apply_amsgrad(b, c, coupled);
     const auto in = b.pending();
-    const kernels::AdamStep step{.beta1 = betas_[0],
-                                 .beta2 = betas_[1],
-                                 .step = c.step,
-                                 .root = c.root,
-                                 .eps = eps_,
-                                 .scale = in.scale,
-                                 .weight_decay = coupled,
-                                 .keep = b.keep()};
-    kernels::step<T>().adam(step, in.source, b.state(0).data(), b.state(1).data(), b.writable_value(),
-                            b.last() ? nullptr : b.result(), b.mask(), b.size());
+    T* const u = b.last() ? nullptr : b.result();
+    if (amsgrad_) {
+      kernels::directions<T>().amsgrad({b1_, b2_, c.step, c.root, eps_now_},
+                                       {.g = in.source,
+                                        .w = b.writable_value(),
+                                        .u = u,
+                                        .mask = b.mask(),
+                                        .n = b.size(),
+                                        .scale = in.scale,
+                                        .weight_decay = static_cast<T>(coupled),
+                                        .keep = static_cast<T>(b.keep()),
+                                        .states = {b.state(0).data(), b.state(1).data(), b.state(2).data()}});
+    } else {
+      const kernels::AdamStep step{.beta1 = b1_,
+                                   .beta2 = b2_,
+                                   .step = c.step,
+                                   .root = c.root,
+                                   .eps = eps_now_,
+                                   .scale = in.scale,
+                                   .weight_decay = coupled,
+                                   .keep = b.keep()};
+      kernels::step<T>().adam(step, in.source, b.state(0).data(), b.state(1).data(), b.writable_value(), u, b.mask(),
+                              b.size());
+    }
     b.last() ? b.set_applied() : b.set_result();
   }
 
@@ -79,29 +92,11 @@ class Adam final : public TransformOf<Adam> {
     double step = 0, root = 1;  // lr / (1 - b1^t), 1 / sqrt(1 - b2^t)
   };
 
-  template <class T>
-  void apply_amsgrad(Block<T>& b, const Correction& c, double coupled) const {
-    if (coupled != 0) {
-      b.add_value(coupled);
-      b.remask();
-    }
-    const std::span<T> g = b.gradient(), m = b.state(0), v = b.state(1), most = b.state(2);
-    const T b1 = static_cast<T>(betas_[0]), b2 = static_cast<T>(betas_[1]), eps = static_cast<T>(eps_);
-    const T step = static_cast<T>(c.step), root = static_cast<T>(c.root);
-    for (std::size_t i = 0; i < g.size(); ++i) {
-      m[i] = b1 * m[i] + (1 - b1) * g[i];
-      v[i] = b2 * v[i] + (1 - b2) * g[i] * g[i];
-      most[i] = most[i] > v[i] ? most[i] : v[i];
-      g[i] = -step * m[i] / (root * std::sqrt(most[i]) + eps);
-    }
-  }
   const char* name_;
   bool decoupled_;
-  detail::Range lr_, weight_decay_;
-  std::array<double, 2> betas_;
-  double eps_;
+  detail::Range lr_, weight_decay_, beta1_, beta2_, eps_;
   bool amsgrad_, maximize_;
-  double lr_now_ = 0, decay_now_ = 0;
+  double lr_now_ = 0, decay_now_ = 0, b1_ = 0, b2_ = 0, eps_now_ = 0;
   std::vector<Correction> corrections_;
 };
 

@@ -14,11 +14,11 @@ class Sgd final : public TransformOf<Sgd> {
       : lr_("sgd", "lr", std::move(o.lr)),
         momentum_("sgd", "momentum", std::move(o.momentum)),
         weight_decay_("sgd", "weight_decay", std::move(o.weight_decay)),
-        dampening_(o.dampening),
+        dampening_("sgd", "dampening", std::move(o.dampening)),
         nesterov_(o.nesterov),
         maximize_(o.maximize),
         remembers_(!momentum_.constantly(0)) {
-    if (nesterov_ && (!remembers_ || dampening_ != 0))
+    if (nesterov_ && (!remembers_ || !dampening_.constantly(0)))
       fail<ConfigError>("[sgd] nesterov needs a momentum and no dampening");
   }
 
@@ -33,6 +33,7 @@ class Sgd final : public TransformOf<Sgd> {
     lr_now_ = lr_.at(context.step);
     momentum_now_ = momentum_.at(context.step);
     decay_now_ = weight_decay_.at(context.step);
+    dampening_now_ = dampening_.at(context.step);
   }
 
   template <class T>
@@ -45,7 +46,7 @@ class Sgd final : public TransformOf<Sgd> {
     const auto in = b.pending();
     const kernels::SgdStep step{.lr = lr_now_,
                                 .momentum = momentum_now_,
-                                .dampening = dampening_,
+                                .dampening = dampening_now_,
                                 .scale = in.scale,
                                 .weight_decay = decay_now_,
                                 .keep = b.keep(),
@@ -57,10 +58,9 @@ class Sgd final : public TransformOf<Sgd> {
   }
 
  private:
-  detail::Range lr_, momentum_, weight_decay_;
-  double dampening_;
+  detail::Range lr_, momentum_, weight_decay_, dampening_;
   bool nesterov_, maximize_, remembers_;
-  double lr_now_ = 0, momentum_now_ = 0, decay_now_ = 0;
+  double lr_now_ = 0, momentum_now_ = 0, decay_now_ = 0, dampening_now_ = 0;
 };
 
 }  // namespace

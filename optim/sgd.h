@@ -9,7 +9,7 @@ namespace espalier::optim {
 struct SgdOptions {
   Scalar lr = 1e-3;
   Scalar momentum = 0.0;
-  double dampening = 0;
+  Scalar dampening = 0.0;
   Scalar weight_decay = 0.0;  ///< coupled: g <- g + weight_decay w
   bool nesterov = false;
   bool maximize = false;  ///< climb instead of descend

@@ -15,11 +15,18 @@ inline std::string describe(const char* setting, const Scalar& value) {
   return value.scheduled() ? join(setting, " scheduled") : join(setting, " ", value.value());
 }
 
-/// A Scalar that is at least `lowest` and never NaN. Errors: ConfigError, which names owner and setting.
+/// Numbers from `low` up to below `high`; `open`: `low` itself is not among them.
+struct Interval {
+  double low = 0, high = std::numeric_limits<double>::infinity();
+  bool open = false;
+};
+inline constexpr Interval not_negative{}, fraction{0, 1}, positive{.open = true};
+
+/// A Scalar that lies in an interval and is never NaN. Errors: ConfigError, which names owner and setting.
 class Range {
  public:
-  Range(const char* owner, const char* setting, Scalar value, double lowest = 0)
-      : owner_(owner), setting_(setting), value_(std::move(value)), lowest_(lowest) {
+  Range(const char* owner, const char* setting, Scalar value, Interval interval = not_negative)
+      : owner_(owner), setting_(setting), value_(std::move(value)), interval_(interval) {
     if (!value_.scheduled()) checked(value_.value());
   }
   double at(std::int64_t step) const { return value_.scheduled() ? checked(value_.at(step)) : value_.value(); }
@@ -29,15 +36,21 @@ class Range {
 
  private:
   double checked(double value) const {
-    if (!(value >= lowest_)) [[unlikely]]
-      fail<ConfigError>("[", owner_, "] ", setting_, " must not be ", lowest_ == 0 ? "negative" : "so low",
-                        " or NaN, got ", value);
-    return value;
+    const auto& [low, high, open] = interval_;
+    const bool bounded = high < std::numeric_limits<double>::infinity();
+    if ((open ? value > low : value >= low) && (!bounded || value < high)) [[likely]]
+      return value;
+    if (bounded)
+      fail<ConfigError>("[", owner_, "] ", setting_, " must lie in ", open ? "(" : "[", low, ", ", high, "), got ",
+                        value);
+    fail<ConfigError>("[", owner_, "] ", setting_, " must ",
+                      open ? join("be above ", low) : join("not be ", low == 0 ? "negative" : join("below ", low)),
+                      " or NaN, got ", value);
   }
   const char* owner_;
   const char* setting_;
   Scalar value_;
-  double lowest_;
+  Interval interval_;
 };
 
 /// Two Scalars, min <= max. Errors: ConfigError, which names the owner.

@@ -1,10 +1,15 @@
 #include "tests/golden/chains.h"
 
+#include <array>
 #include <functional>
 #include <limits>
 
+#include "espalier/optim/adagrad.h"
 #include "espalier/optim/adam.h"
+#include "espalier/optim/adam_variants.h"
+#include "espalier/optim/asgd.h"
 #include "espalier/optim/clip.h"
+#include "espalier/optim/rprop.h"
 #include "espalier/optim/sgd.h"
 
 namespace espalier::golden {
@@ -19,28 +24,43 @@ optim::Chain find_and_make(const std::map<std::string, MakeChain>& table, const 
   return found->second(args);
 }
 
+/// Settings by the names they have in PyTorch and here; those that a case leaves out keep the library's default.
 template <class Options>
-optim::Chain adam_like(optim::Chain (*make)(Options), const Args& a) {
-  Options options;
-  options.lr = a.number("lr");
-  if (a.has("betas")) {
-    const std::vector<double> betas = a.numbers("betas");
-    options.betas = {betas.at(0), betas.at(1)};
-  }
-  options.eps = a.number("eps", options.eps);
-  options.weight_decay = a.number("weight_decay", options.weight_decay.value());
-  options.amsgrad = a.flag("amsgrad");
-  options.maximize = a.flag("maximize");
-  return make(options);
+optim::Chain with_settings(optim::Chain (*make)(Options), const Args& a) {
+  Options o;
+  const auto number = [&](const char* name, optim::Scalar& setting) {
+    if (a.has(name)) setting = a.number(name);
+  };
+  const auto pair = [&](const char* name, std::array<optim::Scalar, 2>& setting) {
+    if (!a.has(name)) return;
+    const std::vector<double> both = a.numbers(name);
+    setting = {both.at(0), both.at(1)};
+  };
+  number("lr", o.lr);
+  o.maximize = a.flag("maximize", o.maximize);
+  if constexpr (requires { o.weight_decay; }) number("weight_decay", o.weight_decay);
+  if constexpr (requires { o.betas; }) pair("betas", o.betas);
+  if constexpr (requires { o.eps; }) number("eps", o.eps);
+  if constexpr (requires { o.amsgrad; }) o.amsgrad = a.flag("amsgrad", o.amsgrad);
+  if constexpr (requires { o.momentum; }) number("momentum", o.momentum);
+  if constexpr (requires { o.dampening; }) number("dampening", o.dampening);
+  if constexpr (requires { o.nesterov; }) o.nesterov = a.flag("nesterov", o.nesterov);
+  if constexpr (requires { o.momentum_decay; }) number("momentum_decay", o.momentum_decay);
+  if constexpr (requires { o.alpha; }) number("alpha", o.alpha);
+  if constexpr (requires { o.centered; }) o.centered = a.flag("centered", o.centered);
+  if constexpr (requires { o.lr_decay; }) number("lr_decay", o.lr_decay);
+  if constexpr (requires { o.initial_accumulator_value; })
+    number("initial_accumulator_value", o.initial_accumulator_value);
+  if constexpr (requires { o.rho; }) number("rho", o.rho);
+  if constexpr (requires { o.lambd; }) number("lambd", o.lambd);
+  if constexpr (requires { o.t0; }) number("t0", o.t0);
+  if constexpr (requires { o.etas; }) pair("etas", o.etas);
+  if constexpr (requires { o.step_sizes; }) pair("step_sizes", o.step_sizes);
+  return make(o);
 }
-
-optim::Chain sgd(const Args& a) {
-  return optim::sgd({.lr = a.number("lr"),
-                     .momentum = a.number("momentum", 0),
-                     .dampening = a.number("dampening", 0),
-                     .weight_decay = a.number("weight_decay", 0),
-                     .nesterov = a.flag("nesterov"),
-                     .maximize = a.flag("maximize")});
+template <class Options>
+MakeChain made_by(optim::Chain (*make)(Options)) {
+  return [make](const Args& a) { return with_settings(make, a); };
 }
 
 }  // namespace
@@ -64,9 +84,12 @@ optim::Chain clip_chain(const std::string& op, const Args& args) {
 
 optim::Chain optimizer_chain(const std::string& op, const Args& args) {
   static const std::map<std::string, MakeChain> table = {
-      {"sgd", sgd},
-      {"adam", [](const Args& a) { return adam_like(optim::adam, a); }},
-      {"adamw", [](const Args& a) { return adam_like(optim::adamw, a); }},
+      {"sgd", made_by(optim::sgd)},           {"adam", made_by(optim::adam)},
+      {"adamw", made_by(optim::adamw)},       {"adamax", made_by(optim::adamax)},
+      {"nadam", made_by(optim::nadam)},       {"radam", made_by(optim::radam)},
+      {"rmsprop", made_by(optim::rmsprop)},   {"adagrad", made_by(optim::adagrad)},
+      {"adadelta", made_by(optim::adadelta)}, {"asgd", made_by(optim::asgd)},
+      {"rprop", made_by(optim::rprop)},
   };
   return find_and_make(table, op, args);
 }

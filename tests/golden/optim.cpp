@@ -37,6 +37,9 @@ Row steps(const std::string& op) {
 
 }  // namespace
 
-std::vector<Row> optim_rows() { return {steps("sgd"), steps("adam"), steps("adamw")}; }
+std::vector<Row> optim_rows() {
+  return {steps("sgd"),     steps("adam"),    steps("adamw"),    steps("adamax"), steps("nadam"), steps("radam"),
+          steps("rmsprop"), steps("adagrad"), steps("adadelta"), steps("asgd"),   steps("rprop")};
+}
 
 }  // namespace espalier::golden
