@@ -22,6 +22,13 @@ Figure sum_slowly(const T* g, const std::uint64_t* mask, Index n, Term term) {
   return s;
 }
 
+template <class T>
+Figure squares_of(const T* x, const std::uint64_t* mask, Index n) {
+  const double s = kernels::step<T>().sum_squares(x, mask, n);
+  if (!std::is_same_v<T, double> || (s > safe_low && s < safe_high)) return s;
+  return sum_slowly(x, mask, n, [](Figure v) { return v * v; });
+}
+
 Figure magnitude(Figure x) { return x < 0 ? -x : x; }
 
 }  // namespace
@@ -106,9 +113,11 @@ Figure Block<T>::sum() const {
 
 template <class T>
 Figure Block<T>::sum_squares() const {
-  const double s = kernels::step<T>().sum_squares(source_, read_mask_, size_);
-  const bool again = std::is_same_v<T, double> && !(s > safe_low && s < safe_high);
-  return scale_ * scale_ * (again ? sum_slowly(source_, read_mask_, size_, [](Figure x) { return x * x; }) : Figure(s));
+  return scale_ * scale_ * squares_of(source_, read_mask_, size_);
+}
+template <class T>
+Figure Block<T>::value_squares() const {
+  return squares_of(value_, mask_, size_);
 }
 
 template <class T>

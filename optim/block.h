@@ -96,6 +96,7 @@ class Block {
   Figure sum_abs() const;
   Figure max_abs() const;             ///< NaN if there is one
   Figure sum_powers(double p) const;  ///< of |g|^p
+  Figure value_squares() const;       ///< sum of squares of value()
 
   // --- for transforms that take what is pending into their own loop -------------------------------------------------
   /// The gradient is scale * source[i], and 0 where mask() is.

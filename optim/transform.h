@@ -98,6 +98,8 @@ class Transform {
   /// Its figure is not finite if, and only if, one of the entries measured is not: it serves as the finite check.
   virtual bool finds_nonfinite() const { return false; }
 
+  /// Once, for each parameter it is to work on. Errors: ConfigError if it cannot.
+  virtual void check(const NamedParameter&) const {}
   /// Once a step, before anything is written: evaluate schedules here. Errors leave everything as it was. Called again
   /// if the step begins anew with non-finite entries zeroed.
   virtual void begin(const StepContext&) {}

@@ -113,6 +113,8 @@ class Pipeline final {
   bool needed(const Sweep& sweep) const;
   void start_writing();
   void fit_states_to_masks();
+  bool has_hard_mask(std::size_t parameter) const;
+  void zero_dead_states(std::size_t parameter);
   void run(const Sweep& sweep);
   void run_whole(const Sweep& sweep);
   template <class T>

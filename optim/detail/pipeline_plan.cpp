@@ -123,6 +123,7 @@ Pipeline::Stage Pipeline::make_stage(const Link& link, std::string name) const {
     fail<ConfigError>("[optimizer] '", stage.name, "' cannot both measure units and want whole tensors");
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     stage.selected.push_back(link.select(parameters_[i]));
+    if (stage.selected[i]) stage.transform->check(parameters_[i]);
     if (stage.selected[i] && stage.span == Span::unit && is_long(i)) stage.ahead = true;
   }
   stage.everyone = std::find(stage.selected.begin(), stage.selected.end(), 0) == stage.selected.end();

@@ -29,6 +29,10 @@ OptimizerState Pipeline::state() const {
   state["step"] = Tensor::from<std::int64_t>({step_}, {});
   state["skipped"] = Tensor::from<std::int64_t>({skipped_, skipped_in_a_row_}, {2});
   state["updates"] = Tensor::from(updates_, {static_cast<Index>(updates_.size())});
+  std::vector<std::int64_t> unseen;  // masks that changed since the last step: their states are yet to be made to fit
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    unseen.push_back(parameters_[i].parameter->mask_version() != mask_seen_[i]);
+  state["unseen_masks"] = Tensor::from(unseen, {static_cast<Index>(unseen.size())});
   for_each_state([&](const std::string& key, const Tensor& view) { state[key] = view.clone(); });
   for (const Stage& stage : stages_)
     for (auto& [key, tensor] : stage.transform->memory()) state[stage.name + "/" + key] = tensor;
@@ -82,29 +86,44 @@ void Pipeline::load_state(const OptimizerState& given) {
   updates_ = std::move(updates);
   for (const auto& [stage, memory] : memories) stage->transform->set_memory(memory);
   for_each_state([&](const std::string& key, Tensor view) { view.copy_from(given.at(key), "load_state"); });
-  for (std::size_t i = 0; i < parameters_.size(); ++i)  // a state saved under another mask
-    mask_seen_[i] = parameters_[i].parameter->mask_version() - 1;
+  const std::vector<std::int64_t> unseen = given.at("unseen_masks").to_vector<std::int64_t>();
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    mask_seen_[i] = parameters_[i].parameter->mask_version() - (unseen[i] != 0);
+    zero_dead_states(i);  // the state may have been saved under another mask
+  }
   broken_ = false;
+}
+
+bool Pipeline::has_hard_mask(std::size_t i) const {
+  const ParameterState& p = *parameters_[i].parameter;
+  return p.mask().defined() && p.mask_mode() == MaskMode::hard && sizes_[i] > 0;
+}
+
+void Pipeline::zero_dead_states(std::size_t i) {
+  if (!has_hard_mask(i)) return;
+  const std::uint64_t* mask = parameters_[i].parameter->mask().words().data();
+  by_type(types_[i], [&]<class T>() {
+    for (const Stage& stage : stages_)
+      for (std::size_t k = 0; stage.selected[i] && k < stage.states.size(); ++k) {
+        const StateView& view = stage.views[i * stage.states.size() + k];
+        if (view.shape != StateShape::like_weight) continue;
+        for_each_block(0, sizes_[i], kernels::block_size, [&](Index at, Index size) {
+          kernels::step<T>().mask_zero(static_cast<T*>(view.first) + at, mask + at / 64, size);
+        });
+      }
+  });
 }
 
 void Pipeline::fit_states_to_masks() {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    const ParameterState& p = *parameters_[i].parameter;
-    if (std::exchange(mask_seen_[i], p.mask_version()) == p.mask_version()) continue;
-    if (!p.mask().defined() || p.mask_mode() == MaskMode::soft || sizes_[i] == 0) continue;
-    const Row row = make_row(i);
+    const std::uint32_t version = parameters_[i].parameter->mask_version();
+    if (std::exchange(mask_seen_[i], version) == version || !has_hard_mask(i)) continue;
+    zero_dead_states(i);
     by_type(types_[i], [&]<class T>() {
-      Block<T> whole = whole_block<T>(row);
+      Block<T> whole = whole_block<T>(make_row(i));
       for (const Stage& stage : stages_) {
         if (!stage.selected[i] || !stage.stateful) continue;
         whole.states_ = stage.views.data() + i * stage.states.size();
-        for (std::size_t k = 0; k < stage.states.size(); ++k) {
-          if (stage.states[k].shape != StateShape::like_weight) continue;
-          T* state = whole.state(k).data();
-          for_each_block(0, sizes_[i], kernels::block_size, [&](Index at, Index size) {
-            kernels::step<T>().mask_zero(state + at, row.mask + at / 64, size);
-          });
-        }
         stage.transform->mask_changed(whole);
       }
     });
