@@ -20,6 +20,7 @@ class Adagrad final : public detail::Direction<Adagrad, kernels::AdagradStep> {
   }
 
  private:
+  std::vector<const detail::Range*> others() const override { return {&lr_decay_, &initial_, &eps_}; }
   void settle(std::int64_t step) override {
     lr_decay_now_ = lr_decay_.at(step);
     now_ = {.eps = eps_.at(step), .initial = initial_.at(step)};
@@ -54,6 +55,7 @@ class Rmsprop final : public detail::Direction<Rmsprop, kernels::RmspropStep> {
     if (o.momentum.scheduled() || o.momentum.value() != 0) states.push_back("momentum");
     return states;
   }
+  std::vector<const detail::Range*> others() const override { return {&alpha_, &eps_, &momentum_}; }
   void settle(std::int64_t step) override {
     now_ = {.alpha = alpha_.at(step), .lr = lr(), .eps = eps_.at(step), .momentum = momentum_.at(step)};
   }
@@ -75,6 +77,7 @@ class Adadelta final : public detail::Direction<Adadelta, kernels::AdadeltaStep>
   }
 
  private:
+  std::vector<const detail::Range*> others() const override { return {&rho_, &eps_}; }
   void settle(std::int64_t step) override { now_ = {.lr = lr(), .rho = rho_.at(step), .eps = eps_.at(step)}; }
   kernels::AdadeltaStep step_of(std::int64_t) const override { return now_; }
   detail::Range rho_, eps_;

@@ -17,8 +17,8 @@ class Adam final : public TransformOf<Adam> {
         decoupled_(decoupled),
         lr_(name, "lr", std::move(o.lr)),
         weight_decay_(name, "weight_decay", std::move(o.weight_decay)),
-        beta1_(name, "betas", std::move(o.betas[0]), detail::fraction),
-        beta2_(name, "betas", std::move(o.betas[1]), detail::fraction),
+        beta1_(name, "betas[0]", std::move(o.betas[0]), detail::fraction),
+        beta2_(name, "betas[1]", std::move(o.betas[1]), detail::fraction),
         eps_(name, "eps", std::move(o.eps)),
         amsgrad_(o.amsgrad),
         maximize_(o.maximize) {}

@@ -13,8 +13,8 @@ class Betas {
  public:
   template <class Options>
   Betas(const char* owner, const Options& o)
-      : first_(owner, "betas", o.betas[0], detail::fraction),
-        second_(owner, "betas", o.betas[1], detail::fraction),
+      : first_(owner, "betas[0]", o.betas[0], detail::fraction),
+        second_(owner, "betas[1]", o.betas[1], detail::fraction),
         eps_(owner, "eps", o.eps) {}
   /// Into a Step, which has fields of these names.
   template <class Step>
@@ -25,6 +25,7 @@ class Betas {
     s.eps = eps_.at(step);
     return s;
   }
+  std::vector<const detail::Range*> all() const { return {&first_, &second_, &eps_}; }
 
  private:
   detail::Range first_, second_, eps_;
@@ -41,6 +42,7 @@ class Adamax final : public detail::Direction<Adamax, kernels::AdamaxStep> {
   }
 
  private:
+  std::vector<const detail::Range*> others() const override { return betas_.all(); }
   void settle(std::int64_t step) override { now_ = betas_.at<kernels::AdamaxStep>(step); }
   kernels::AdamaxStep step_of(std::int64_t t) const override {
     kernels::AdamaxStep s = now_;
@@ -63,6 +65,11 @@ class Nadam final : public detail::Direction<Nadam, kernels::NadamStep> {
   }
 
  private:
+  std::vector<const detail::Range*> others() const override {
+    auto all = betas_.all();
+    all.push_back(&momentum_decay_);
+    return all;
+  }
   void settle(std::int64_t step) override {
     now_ = betas_.at<kernels::NadamStep>(step);
     psi_ = momentum_decay_.at(step);
@@ -97,6 +104,7 @@ class Radam final : public detail::Direction<Radam, kernels::RadamStep> {
   }
 
  private:
+  std::vector<const detail::Range*> others() const override { return betas_.all(); }
   void settle(std::int64_t step) override { now_ = betas_.at<kernels::RadamStep>(step); }
   kernels::RadamStep step_of(std::int64_t t) const override {
     kernels::RadamStep s = now_;

@@ -26,6 +26,7 @@ class Asgd final : public detail::Direction<Asgd, kernels::AsgdStep> {
   }
 
  private:
+  std::vector<const detail::Range*> others() const override { return {&lambd_, &alpha_, &t0_}; }
   void settle(std::int64_t step) override {
     lambd_now_ = lambd_.at(step);
     alpha_now_ = alpha_.at(step);

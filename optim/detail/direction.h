@@ -27,6 +27,12 @@ template <class Self, class Step>
 class Direction : public TransformOf<Self> {
  public:
   std::string name() const final { return name_; }
+  std::string settings() const final {
+    std::string text = lr_.describe();
+    if (!weight_decay_.constantly(0)) text += ", " + weight_decay_.describe();
+    for (const Range* other : others()) text += ", " + other->describe();
+    return text;
+  }
   std::vector<StateSpec> states() const final {
     std::vector<StateSpec> specs;
     for (const char* state : states_) specs.push_back({state});
@@ -84,7 +90,9 @@ class Direction : public TransformOf<Self> {
   }
 
  private:
-  /// Once a step: evaluates all other settings.
+  /// All settings but lr and weight_decay, for describe().
+  virtual std::vector<const Range*> others() const = 0;
+  /// Once a step: evaluates them.
   virtual void settle(std::int64_t step) = 0;
   /// What the kernel is given for parameters whose update number `t` this is, from 1. A function of t and the settings
   /// alone, so that nothing but the states need be saved.

@@ -43,8 +43,8 @@ class Range {
     if (bounded)
       fail<ConfigError>("[", owner_, "] ", setting_, " must lie in ", open ? "(" : "[", low, ", ", high, "), got ",
                         value);
-    fail<ConfigError>("[", owner_, "] ", setting_, " must ",
-                      open ? join("be above ", low) : join("not be ", low == 0 ? "negative" : join("below ", low)),
+    if (open) fail<ConfigError>("[", owner_, "] ", setting_, " must be above ", low, ", got ", value);
+    fail<ConfigError>("[", owner_, "] ", setting_, " must not be ", low == 0 ? "negative" : join("below ", low),
                       " or NaN, got ", value);
   }
   const char* owner_;

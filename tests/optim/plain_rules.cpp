@@ -1,6 +1,7 @@
 #include "tests/optim/plain_rules.h"
 
 #include <algorithm>
+#include <array>
 
 namespace espalier::optim::testing {
 namespace {
@@ -69,10 +70,10 @@ void expect_rule_of(const Chain& chain, const std::vector<std::string>& states, 
       ++plain.updates;
       for (std::size_t i = 0; i < g.size(); ++i) {
         if (!plain.live[i]) continue;
-        std::vector<double> s;
-        for (const auto& state : plain.states) s.push_back(state[i]);
+        std::array<double, 3> s{};
+        for (std::size_t j = 0; j < states.size(); ++j) s[j] = plain.states[j][i];
         rule({g[i], plain.w[i], s.data(), plain.updates, step});
-        for (std::size_t j = 0; j < s.size(); ++j) plain.states[j][i] = s[j];
+        for (std::size_t j = 0; j < states.size(); ++j) plain.states[j][i] = s[j];
       }
     }
     optimizer.step();

@@ -49,7 +49,7 @@ struct Data {
       : g(uniform<T>(n, -2, 2, 1)),
         w(uniform<T>(n, -1, 1, 2)),
         u(static_cast<std::size_t>(n), T(-77)),
-        states{uniform<T>(n, -1, 1, 3), uniform<T>(n, 1, 2, 4), uniform<T>(n, 0, 1, 5)} {}
+        states{uniform<T>(n, 0.5, 1, 3), uniform<T>(n, 0, 0.5, 4), uniform<T>(n, 0, 1, 5)} {}
   StepBlock<T> block(std::size_t offset, Mask mask, Index n, bool scratch, T decay) {
     return {.g = g.data() + offset,
             .w = w.data() + offset,
@@ -93,7 +93,8 @@ TYPED_TEST(DirectionKernelsTest, BlocksAreTheirElements) {
             run(whole.block(offset, mask, n, false, decay));
             run(scratch.block(offset, mask, n, true, decay));
             for (std::size_t j = 0; j < scratch.w.size(); ++j) ASSERT_EQ(scratch.w[j], start.w[j]) << "only read";
-            step<T>().apply(scratch.w.data() + offset, scratch.u.data() + offset, T(0.875), mask, n);
+            step<T>().sgd({.lr = -1, .keep = 0.875}, scratch.u.data() + offset, nullptr, scratch.w.data() + offset,
+                          nullptr, mask, n);
             for (Index i = 0; i < n; ++i)
               if (live(i)) run(single.block(offset + static_cast<std::size_t>(i), nullptr, 1, false, decay));
             for (std::size_t j = 0; j < start.w.size(); ++j) {
