@@ -1,5 +1,6 @@
 #include "espalier/optim/block.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <type_traits>
@@ -22,14 +23,14 @@ Figure sum_slowly(const T* g, const std::uint64_t* mask, Index n, Term term) {
   return s;
 }
 
-template <class T>
-Figure squares_of(const T* x, const std::uint64_t* mask, Index n) {
-  const double s = kernels::step<T>().sum_squares(x, mask, n);
-  if (!std::is_same_v<T, double> || (s > safe_low && s < safe_high)) return s;
-  return sum_slowly(x, mask, n, [](Figure v) { return v * v; });
-}
-
 Figure magnitude(Figure x) { return x < 0 ? -x : x; }
+
+template <class T>
+Figure sum_of_squares(const T* x, const std::uint64_t* mask, Index n) {
+  const double s = kernels::step<T>().sum_squares(x, mask, n);
+  const bool again = std::is_same_v<T, double> && !(s > safe_low && s < safe_high);
+  return again ? sum_slowly(x, mask, n, [](Figure v) { return v * v; }) : Figure(s);
+}
 
 }  // namespace
 
@@ -85,6 +86,29 @@ void Block<T>::clamp(double lo, double hi) {
 }
 
 template <class T>
+Index Block<T>::count_outside(double lo, double hi) {
+  if (!plain_scale()) materialise();
+  alignas(64) T nowhere[capacity];
+  Index outside = 0;
+  for (Index at = 0; at < size_; at += capacity)
+    outside += kernels::step<T>().load_clamped(nowhere, source_ + at, static_cast<T>(scale_), static_cast<T>(lo),
+                                               static_cast<T>(hi), read_mask_ ? read_mask_ + at / 64 : nullptr,
+                                               std::min(capacity, size_ - at));
+  return outside;
+}
+
+template <class T>
+Index Block<T>::squash(double bound) {
+  if (!plain_scale()) materialise();
+  const T b = static_cast<T>(bound);
+  if (std::isinf(b)) return 0;
+  const Index beyond =
+      kernels::step<T>().load_squashed(scratch_, source_, static_cast<T>(scale_), b, read_mask_, size_);
+  set_result();
+  return beyond;
+}
+
+template <class T>
 void Block<T>::center() {
   if (!plain_scale()) materialise();
   const Index count = live();
@@ -113,11 +137,12 @@ Figure Block<T>::sum() const {
 
 template <class T>
 Figure Block<T>::sum_squares() const {
-  return scale_ * scale_ * squares_of(source_, read_mask_, size_);
+  return scale_ * scale_ * sum_of_squares(source_, read_mask_, size_);
 }
+
 template <class T>
-Figure Block<T>::value_squares() const {
-  return squares_of(value_, mask_, size_);
+Figure Block<T>::value_sum_squares() const {
+  return sum_of_squares(value_, mask_, size_);
 }
 
 template <class T>

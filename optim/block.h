@@ -65,6 +65,8 @@ class Block {
   void add_value(double c) { add(c, value()); }      ///< g <- g + c w: decay as part of the gradient
   void clamp(double lo, double hi);                  ///< g <- g within [lo, hi]; NaN stays
   Index clamp_counted(double lo, double hi);         ///< the same; returns how many live entries were outside
+  Index count_outside(double lo, double hi);         ///< only counts them
+  Index squash(double bound);                        ///< g <- bound tanh(g / bound); returns how many lay beyond bound
   void center();                                     ///< g <- g - mean(g), over the live entries of the block
   void abs();
   void sign();  ///< -1, 0, 1; NaN stays
@@ -96,7 +98,7 @@ class Block {
   Figure sum_abs() const;
   Figure max_abs() const;             ///< NaN if there is one
   Figure sum_powers(double p) const;  ///< of |g|^p
-  Figure value_squares() const;       ///< sum of squares of value()
+  Figure value_sum_squares() const;   ///< of value()
 
   // --- for transforms that take what is pending into their own loop -------------------------------------------------
   /// The gradient is scale * source[i], and 0 where mask() is.

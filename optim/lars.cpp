@@ -25,7 +25,7 @@ class LarsRate final : public TransformOf<LarsRate> {
   }
   template <class T>
   std::array<Figure, 2> measure(Block<T>& b) const {
-    return {b.sum_squares(), b.value_squares()};
+    return {b.sum_squares(), b.value_sum_squares()};
   }
   template <class T>
   void apply(Block<T>& b) const {
@@ -73,7 +73,7 @@ class LambRate final : public TransformOf<LambRate> {
   }
   template <class T>
   std::array<Figure, 2> measure(Block<T>& b) const {
-    return {b.sum_squares(), b.value_squares()};
+    return {b.sum_squares(), b.value_sum_squares()};
   }
   template <class T>
   void apply(Block<T>& b) const {

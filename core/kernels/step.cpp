@@ -9,6 +9,7 @@
 #include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
 
 #include "espalier/core/kernels/block_sum-inl.h"
+#include "espalier/core/kernels/math-inl.h"
 #include "espalier/core/kernels/step-inl.h"
 #include "hwy/highway.h"
 
@@ -54,6 +55,26 @@ Index LoadClamped(T* out, const T* g, T scale, T low, T high, Mask mask, Index n
   };
   mask ? run(SomeLive(mask)) : run(AllLive(mask));
   return static_cast<Index>(hn::GetLane(hn::SumOfLanes(di, outside)));
+}
+
+template <class T>
+Index LoadSquashed(T* out, const T* g, T scale, T bound, Mask mask, Index n) {
+  const Tag<T> d;
+  const hn::RebindToSigned<Tag<T>> di;
+  // Below this part of the bound x - x^3 / 3 rounds to x; and x / bound may have no digits left.
+  constexpr T part = sizeof(T) == 4 ? T(1) / (1 << 13) : T(1) / (1 << 27);
+  const auto s = hn::Set(d, scale), b = hn::Set(d, bound), straight = hn::Set(d, bound * part);
+  auto beyond = hn::Zero(di);
+  const auto run = [&](auto live) ESPALIER_INLINE_LAMBDA {
+    ForEachVector<T>(n, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      const auto lives = live.template At<T>(i);
+      const auto x = Mul(s, at.Load(g + i)), size = hn::Abs(x);
+      beyond = Sub(beyond, BitCast(di, lives.Keep(VecFromMask(d, OnlyPresent<T>(at, Gt(size, b))))));
+      at.Store(lives.Keep(IfThenElse(Le(size, straight), x, Mul(b, Tanh(Div(x, b))))), out + i);
+    });
+  };
+  mask ? run(SomeLive(mask)) : run(AllLive(mask));
+  return static_cast<Index>(hn::GetLane(hn::SumOfLanes(di, beyond)));
 }
 
 template <class T>
@@ -263,6 +284,7 @@ constexpr StepKernels<T> Table() {
   return {
       .load = Load<T>,
       .load_clamped = LoadClamped<T>,
+      .load_squashed = LoadSquashed<T>,
       .load_shifted = LoadShifted<T>,
       .sign = Sign<T>,
       .mask_zero = MaskZero<T>,

@@ -39,6 +39,9 @@ struct StepKernels {
   void (*load)(T* out, const T* g, T scale, Mask mask, Index n);
   /// out = scale g, clamped to [low, high]; NaN stays. In place if out is g. Returns how many live entries lay outside.
   Index (*load_clamped)(T* out, const T* g, T scale, T low, T high, Mask mask, Index n);
+  /// out = bound tanh(scale g / bound), which is scale g where that is far below bound, 0 for bound 0; bound finite, at
+  /// least 0; NaN stays. In place if out is g. Returns how many live entries of scale |g| lay beyond bound.
+  Index (*load_squashed)(T* out, const T* g, T scale, T bound, Mask mask, Index n);
   /// out = scale g + c. In place if out is g.
   void (*load_shifted)(T* out, const T* g, T scale, T c, Mask mask, Index n);
 
