@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -14,23 +15,24 @@ namespace espalier::optim {
 /// What a clip did to one parameter.
 struct ClippedParameter {
   std::size_t parameter = 0;  ///< place in the optimizer's list
-  double norm_before = 0;     ///< of this parameter's gradient alone, of the clip's kind
+  double norm_before = 0;     ///< of this parameter's gradient alone, or of its worst unit; of the clip's kind
   double coefficient = 1;     ///< what it was multiplied by; the smallest, where units have their own
   Index entries = 0;          ///< entries moved to a bound
 };
 
-/// What one clip saw and did. A clip of each tensor on its own reports its worst tensor: the one with the smallest
+/// What one clip saw and did. A clip of each tensor or unit on its own reports the worst: the one with the smallest
 /// coefficient.
 struct ClipRecord {
   std::string name;
-  double norm_before = 0;                         ///< over live coordinates; clip_by_value does not measure it
-  double norm_after = 0;                          ///< coefficient * norm_before
-  double coefficient = 1;                         ///< what the gradient was multiplied by
-  Index entries = 0;                              ///< clip_by_value: entries that were moved to a bound
-  bool clipped = false;                           ///< something was changed (measure_only: would have been)
-  bool nothing_to_clip = false;                   ///< none of its parameters had a gradient
-  bool active = true;                             ///< false in a step that when() or every() left out
-  std::vector<ClippedParameter> parameters = {};  ///< filled where the optimizer has a listener
+  double norm_before = 0;                                  ///< over live coordinates; clip_by_value does not measure it
+  double norm_after = 0;                                   ///< coefficient * norm_before
+  double coefficient = 1;                                  ///< what the gradient was multiplied by
+  double bound = std::numeric_limits<double>::infinity();  ///< what norm_before was held against
+  Index entries = 0;                                       ///< clip_by_value: entries that were moved to a bound
+  bool clipped = false;                                    ///< something was changed (measure_only: would have been)
+  bool nothing_to_clip = false;                            ///< none of its parameters had a gradient
+  bool active = true;                                      ///< false in a step that when() or every() left out
+  std::vector<ClippedParameter> parameters = {};           ///< filled where the optimizer has a listener
 };
 
 class StepReport {
