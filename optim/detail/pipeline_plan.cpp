@@ -80,7 +80,8 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, const Op
                           parameters_[i].name, "'. Hint: on(select, ...) gives each its parameters");
       optimizers[i] = t;
     }
-    if (!updates && (stage.stateful || constraint || stage.transform->makes_update()))
+    const bool remembers = stage.stateful || !stage.transform->memory().empty();
+    if (!updates && (remembers || constraint || stage.transform->makes_update()))
       fail<ConfigError>("[apply_to_gradients] '", stage.name, "' ",
                         constraint ? "changes values" : "remembers something from step to step or makes updates",
                         ". Hint: that needs an Optimizer");
