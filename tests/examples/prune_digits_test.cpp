@@ -1,46 +1,24 @@
 // The main job as a user runs it: exit codes, the figures it promises, and the same bytes at any thread count.
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <cstdlib>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <nlohmann/json.hpp>
 #include <string>
 
-#include "tests/support/temp_folder.h"
+#include "tests/examples/program.h"
 
 namespace {
 
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
-/// Runs prune_digits, which lies in bin/ beside the folder of this program; gives its exit code.
-int run(const std::string& arguments, const fs::path& output) {
-  const fs::path program = fs::read_symlink("/proc/self/exe").parent_path().parent_path() / "bin" / "prune_digits";
-  const std::string command = program.string() + " " + arguments + " > " + output.string() + " 2>&1";
-  const int status = std::system(command.c_str());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
-std::string content(const fs::path& file) {
-  std::ifstream in(file, std::ios::binary);
-  return {std::istreambuf_iterator<char>(in), {}};
-}
-
-class PruneDigits : public ::testing::Test {
+class PruneDigits : public ProgramTest {
  protected:
-  std::string path(const std::string& name) const { return (folder_.path() / name).string(); }
-  int run_here(const std::string& arguments) { return run(arguments, path("output")); }
-  std::string output() const { return content(path("output")); }
+  PruneDigits() : ProgramTest("prune_digits") {}
   Json job(const std::string& arguments, const std::string& out) {
     EXPECT_EQ(run_here(arguments + " --out " + path(out) + " --json " + path(out + ".json")), 0) << output();
     return Json::parse(content(path(out + ".json")));
   }
-
- private:
-  espalier::testing::TempFolder folder_;
 };
 
 TEST_F(PruneDigits, KeepsItsPromisesOnTheShippedDigits) {
