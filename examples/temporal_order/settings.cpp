@@ -30,7 +30,10 @@ Settings parse(int argc, char** argv) {
   app.add_option("--lr", s.lr, "Learning rate of plain gradient descent")->check(CLI::PositiveNumber);
   app.add_option("--hidden", s.hidden, "Tanh units")->check(CLI::Range(1, 10000));
   app.add_option("--batch", s.batch, "Sequences an update")->check(CLI::Range(1, 100000));
-  app.add_option("--init", s.init, "Law of the first weights")->check(CLI::IsMember(initialiser_names()));
+  app.add_option("--init", s.init,
+                 "First weights: all N(0, 0.1^2); of these the recurrent ones orthogonal; or N(0, 0.01^2) and the\n"
+                 "recurrent ones sparse, with spectral radius 0.95")
+      ->check(CLI::IsMember(initialiser_names()));
   app.add_option("--every", s.every, "Updates between two looks at the errors")->check(CLI::Range(1, 1000000000));
   app.add_option("--test", s.test, "Fresh sequences that decide whether the task is solved")
       ->check(CLI::Range(1, 100000000));

@@ -20,7 +20,7 @@ struct Settings {
   double lr = 0.01;
   Index hidden = 50;
   Index batch = 20;
-  std::string init = "smart";
+  std::string init = "orthogonal";
   Index every = 500;    ///< updates from one look at the errors to the next
   Index test = 10'000;  ///< fresh sequences that decide
   std::string plot = "temporal_order.svg";
