@@ -32,13 +32,24 @@ struct Tape::Store {
     std::shared_ptr<detail::HookFunction<Variable(const Variable&)>> hook;
   };
 
+  /// Settings stand apart from the nodes, most of which have none.
+  struct SettingsEntry {
+    std::uint32_t node, first, count;
+  };
+  std::span<const Index> settings_of(std::size_t i) const noexcept {
+    const auto at = std::lower_bound(settings_entries.begin(), settings_entries.end(), i,
+                                     [](const SettingsEntry& e, std::size_t node) { return e.node < node; });
+    if (at == settings_entries.end() || at->node != i) return {};
+    return {settings.data() + at->first, at->count};
+  }
   RecordedOp view(std::size_t i) const noexcept {
     const Node& node = nodes[i];
     return {node.op,
             {inputs.data() + node.first_input, node.inputs},
             node.first_output,
             node.outputs,
-            static_cast<std::uint32_t>(i)};
+            static_cast<std::uint32_t>(i),
+            settings_of(i)};
   }
 
   std::vector<Node> nodes;
@@ -53,6 +64,8 @@ struct Tape::Store {
   std::vector<std::uint32_t> leaf_table;  // open addressing: parameter -> leaf + 1
   std::vector<TapeObserver*> observers;
   std::vector<HookEntry> hooks;
+  std::vector<SettingsEntry> settings_entries;  // ascending by node
+  std::vector<Index> settings;
   bool running = false;                              // run() is on its way; its scratch above is taken
   std::vector<std::unique_ptr<std::byte[]>> chunks;  // the closures' arena; a chunk never moves
   std::size_t chunk = 0, used = 0;
@@ -70,6 +83,8 @@ struct Tape::Store {
     gradients.clear();
     observers.clear();
     hooks.clear();
+    settings_entries.clear();
+    settings.clear();
     slots = 0;
     if (!leaves.empty()) {
       leaves.clear();
@@ -220,13 +235,26 @@ void Tape::announce(std::span<const Variable* const> inputs, std::span<const Var
   const Store::Node node = s.nodes.back();  // copies: an observer may record too
   const std::vector<std::uint32_t> slots(s.inputs.begin() + node.first_input, s.inputs.end());
   const auto number = static_cast<std::uint32_t>(s.nodes.size() - 1);
+  const std::span<const Index> given = s.settings_of(number);
+  const std::vector<Index> settings(given.begin(), given.end());
   for (TapeObserver* observer : std::vector(s.observers))
-    observer->recorded({node.op, slots, node.first_output, node.outputs, number}, inputs, outputs);
+    observer->recorded({node.op, slots, node.first_output, node.outputs, number, settings}, inputs, outputs);
 }
 
 void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
                 Run rule, Destroy destroy) {
   append(op, outputs, inputs, closure, rule, destroy);
+  announce(inputs, outputs);
+}
+
+void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+                Run rule, Destroy destroy, std::span<const Index> settings) {
+  append(op, outputs, inputs, closure, rule, destroy);
+  Store& s = *store_;
+  s.settings_entries.push_back({static_cast<std::uint32_t>(s.nodes.size() - 1),
+                                static_cast<std::uint32_t>(s.settings.size()),
+                                static_cast<std::uint32_t>(settings.size())});
+  s.settings.insert(s.settings.end(), settings.begin(), settings.end());
   announce(inputs, outputs);
 }
 

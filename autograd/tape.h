@@ -9,6 +9,7 @@
 #pragma once
 
 #include <array>
+#include <bit>
 #include <concepts>
 #include <functional>
 #include <initializer_list>
@@ -47,7 +48,19 @@ struct RecordedOp {
   std::uint32_t first_output;
   std::uint32_t outputs;
   std::uint32_t node;  ///< its number on the tape, from 0
+  /// The numbers its meaning depends on besides its inputs and the shapes of its outputs, as the header of the op lists
+  /// them behind "Settings:"; axes count from 0. Empty where there are none, and for ops of a recorded backward pass.
+  std::span<const Index> settings = {};
 };
+
+/// Numbers as record() takes them: settings(axis, step).
+template <std::integral... Numbers>
+std::array<Index, sizeof...(Numbers)> settings(Numbers... numbers) {
+  return {static_cast<Index>(numbers)...};
+}
+/// A setting that is no integer: its bits.
+inline Index setting_of(double number) noexcept { return std::bit_cast<Index>(number); }
+inline double number_of(Index setting) noexcept { return std::bit_cast<double>(setting); }
 
 /// Called as each node is recorded: activation statistics, multiply-add counts, graph analysis, profiling hang here, so
 /// that neither modules nor ops know of them. What is handed over is valid during the call.
@@ -140,6 +153,8 @@ class Tape {
   void* allocate_closure(std::size_t bytes);
   void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
             Run rule, Destroy destroy);
+  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
+            Run rule, Destroy destroy, std::span<const Index> settings);
 
  private:
   friend class Saved;
@@ -246,47 +261,53 @@ void put(std::span<Variable> out, Range&& gradients) {
 }
 
 template <class Rule>
-void record_outputs(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, Rule&& rule) {
+void record_outputs(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, Rule&& rule,
+                    std::span<const Index> settings = {}) {
   using R = std::decay_t<Rule>;
   static_assert(alignof(R) <= 16);
   Tape& tape = *Tape::recording();
   void* closure = new (tape.allocate_closure(sizeof(R))) R(std::forward<Rule>(rule));
-  tape.push(
-      op, outputs, inputs, closure,
-      [](void* c, std::span<const Variable> g, Wants wants, std::span<Variable> out) {
-        const R& backward = *static_cast<const R*>(c);
-        if constexpr (std::is_invocable_v<const R&, const Variable&, Wants>)
-          put(out, backward(g[0], wants));
-        else
-          put(out, backward(g, wants));
-      },
-      [](void* c) noexcept { static_cast<R*>(c)->~R(); });
+  const Tape::Run run = [](void* c, std::span<const Variable> g, Wants wants, std::span<Variable> out) {
+    const R& backward = *static_cast<const R*>(c);
+    if constexpr (std::is_invocable_v<const R&, const Variable&, Wants>)
+      put(out, backward(g[0], wants));
+    else
+      put(out, backward(g, wants));
+  };
+  const Tape::Destroy destroy = [](void* c) noexcept { static_cast<R*>(c)->~R(); };
+  if (settings.empty())  // known when compiled: an op without any pays nothing
+    tape.push(op, outputs, inputs, closure, run, destroy);
+  else
+    tape.push(op, outputs, inputs, closure, run, destroy, settings);
 }
 }  // namespace detail
 
 /// Records y = op(inputs). `rule(g, wants)` returns the gradients of the inputs, in order: a Variable, an array or a
 /// vector of them, undefined where none is wanted. g = d loss / d y. Call it only if recording(inputs...).
+/// `settings`: see RecordedOp.
 template <class Rule>
-Variable record(const char* op, Tensor y, std::initializer_list<const Variable*> inputs, Rule&& rule) {
+Variable record(const char* op, Tensor y, std::initializer_list<const Variable*> inputs, Rule&& rule,
+                std::span<const Index> settings = {}) {
   Variable output(std::move(y));
-  detail::record_outputs(op, {&output, 1}, {inputs.begin(), inputs.size()}, std::forward<Rule>(rule));
+  detail::record_outputs(op, {&output, 1}, {inputs.begin(), inputs.size()}, std::forward<Rule>(rule), settings);
   return output;
 }
 /// The same for any number of inputs.
 template <class Rule>
-Variable record(const char* op, Tensor y, std::span<const Variable> inputs, Rule&& rule) {
+Variable record(const char* op, Tensor y, std::span<const Variable> inputs, Rule&& rule,
+                std::span<const Index> settings = {}) {
   Variable output(std::move(y));
   std::vector<const Variable*> pointers;
   for (const Variable& v : inputs) pointers.push_back(&v);
-  detail::record_outputs(op, {&output, 1}, pointers, std::forward<Rule>(rule));
+  detail::record_outputs(op, {&output, 1}, pointers, std::forward<Rule>(rule), settings);
   return output;
 }
 /// An op with several outputs: `rule(gs, wants)` gets a span with the gradient of each, undefined where none came.
 template <class Rule>
 std::vector<Variable> record(const char* op, std::vector<Tensor> ys, std::initializer_list<const Variable*> inputs,
-                             Rule&& rule) {
+                             Rule&& rule, std::span<const Index> settings = {}) {
   std::vector<Variable> outputs(std::make_move_iterator(ys.begin()), std::make_move_iterator(ys.end()));
-  detail::record_outputs(op, outputs, {inputs.begin(), inputs.size()}, std::forward<Rule>(rule));
+  detail::record_outputs(op, outputs, {inputs.begin(), inputs.size()}, std::forward<Rule>(rule), settings);
   return outputs;
 }
 

@@ -290,8 +290,9 @@ Variable glu(const Variable& x, int axis) {
     fail<ShapeError>("[glu] axis ", axis, " of ", x.shape(), " is of odd length: it cannot be halved");
   Tensor y = zip("glu", binary().glu, half(x.value(), at, 0), half(x.value(), at, 1));
   if (!recording(x)) return y;
-  return record("glu", std::move(y), {&x},
-                [x = Saved(x), at](const Variable& g, Wants) { return glu_backward(g, x.get(), at); });
+  return record(
+      "glu", std::move(y), {&x}, [x = Saved(x), at](const Variable& g, Wants) { return glu_backward(g, x.get(), at); },
+      settings(at));
 }
 
 }  // namespace espalier

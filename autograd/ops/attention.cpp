@@ -180,7 +180,8 @@ Variable scaled_dot_product_attention(const Variable& q, const Variable& k, cons
         AttentionGradients out{room(wants[0], qs.value()), room(wants[1], ks.value()), room(wants[2], vs.value())};
         attention_backward(g.value(), qs.value(), ks.value(), vs.value(), view, y.value(), softmax, out);
         return gradients(std::move(out.q), std::move(out.k), std::move(out.v), no_gradient());
-      });
+      },
+      settings(setting_of(view.scale), view.causal ? 1 : 0, view.offset));
 }
 
 namespace {
@@ -224,32 +225,33 @@ Variable self_attention(const Variable& x, Index heads, const Variable& mask, At
   Tensor softmax = attention_forward(q, k, v, view, y);
   Tensor out = joined(y).value();
   if (!recording(x, mask)) return out;
-  return record(op, out, {&x, &mask},
-                [=, x = Saved(x), m = Saved(mask), out = Saved::output(out), softmax = std::move(softmax)](
-                    const Variable& g, Wants wants) {
-                  const Variable &qkv = x.get(), &seen = m.get();
-                  auto split = [heads](const auto& of) {  // joined() back
-                    Shape shape = of.shape();
-                    shape[-1] = heads;
-                    shape.push_back(of.shape()[-1] / heads);
-                    return shape;
-                  };
-                  if (wants[1] || recording(g, qkv, seen)) {
-                    const std::array<Variable, 4> parts =
-                        composed(transpose(reshape(g, split(g)), -3, -2), part_of(qkv, heads, 0),
-                                 part_of(qkv, heads, 1), part_of(qkv, heads, 2), seen, view, wants[1]);
-                    auto of_tokens = [&](std::size_t part) { return transpose(parts[part], -3, -2); };
-                    const Variable dx = stack({of_tokens(0), of_tokens(1), of_tokens(2)}, -3);
-                    return gradients(reshape(dx, qkv.shape()), parts[3]);
-                  }
-                  Tensor dx = Tensor::empty(qkv.shape(), qkv.dtype());
-                  const Tensor in = qkv.value().contiguous(), result = out.value();
-                  AttentionGradients to{part_of(dx, heads, 0), part_of(dx, heads, 1), part_of(dx, heads, 2)};
-                  attention_backward(g.value().reshape(split(g)).transpose(-3, -2), part_of(in, heads, 0),
-                                     part_of(in, heads, 1), part_of(in, heads, 2), view,
-                                     result.reshape(split(result)).transpose(-3, -2), softmax, to);
-                  return gradients(std::move(dx), no_gradient());
-                });
+  return record(
+      op, out, {&x, &mask},
+      [=, x = Saved(x), m = Saved(mask), out = Saved::output(out), softmax = std::move(softmax)](const Variable& g,
+                                                                                                 Wants wants) {
+        const Variable &qkv = x.get(), &seen = m.get();
+        auto split = [heads](const auto& of) {  // joined() back
+          Shape shape = of.shape();
+          shape[-1] = heads;
+          shape.push_back(of.shape()[-1] / heads);
+          return shape;
+        };
+        if (wants[1] || recording(g, qkv, seen)) {
+          const std::array<Variable, 4> parts =
+              composed(transpose(reshape(g, split(g)), -3, -2), part_of(qkv, heads, 0), part_of(qkv, heads, 1),
+                       part_of(qkv, heads, 2), seen, view, wants[1]);
+          auto of_tokens = [&](std::size_t part) { return transpose(parts[part], -3, -2); };
+          const Variable dx = stack({of_tokens(0), of_tokens(1), of_tokens(2)}, -3);
+          return gradients(reshape(dx, qkv.shape()), parts[3]);
+        }
+        Tensor dx = Tensor::empty(qkv.shape(), qkv.dtype());
+        const Tensor in = qkv.value().contiguous(), result = out.value();
+        AttentionGradients to{part_of(dx, heads, 0), part_of(dx, heads, 1), part_of(dx, heads, 2)};
+        attention_backward(g.value().reshape(split(g)).transpose(-3, -2), part_of(in, heads, 0), part_of(in, heads, 1),
+                           part_of(in, heads, 2), view, result.reshape(split(result)).transpose(-3, -2), softmax, to);
+        return gradients(std::move(dx), no_gradient());
+      },
+      settings(heads, setting_of(view.scale), view.causal ? 1 : 0, view.offset));
 }
 
 }  // namespace espalier

@@ -1,4 +1,5 @@
 // Differentiable attention. f32, f64. Errors of all: ShapeError, DTypeError.
+// Settings: scale as bits (see number_of), causal (0, 1), causal_offset; of self_attention, heads before them.
 #pragma once
 
 #include <optional>

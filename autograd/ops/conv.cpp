@@ -15,6 +15,19 @@ struct Problem {
   ConvGeometry geometry;
   bool line = false;    // sequences: images of height 1
   bool single = false;  // without the axis N
+  bool transposed = false;
+  ConvGeometry::Pair output_padding = {0, 0};
+
+  /// As they are listed in the header.
+  std::array<Index, 9> settings() const {
+    std::array<Index, 9> all{};
+    std::size_t n = 0;
+    for (const ConvGeometry::Pair& pair : {geometry.stride, geometry.before, geometry.dilation, output_padding})
+      for (std::size_t a = line ? 1 : 0; a < 2; ++a) all[n++] = pair[a];
+    all[n] = geometry.groups;
+    return all;
+  }
+  std::size_t settings_count() const { return line ? 5 : 9; }
 
   Tensor image(const Tensor& t) const {
     const Tensor batched = single ? t.unsqueeze(0) : t;
@@ -45,20 +58,28 @@ const Tensor* pointer(const Variable& bias) { return bias.defined() ? &bias.valu
 Variable correlate(const Problem& p, const Variable& x, const Variable& w, const Variable& bias) {
   Tensor y = p.user_image(conv2d(p.image(x.value()), p.kernel(w.value()), pointer(bias), p.geometry));
   if (!recording(x, w, bias)) return y;
-  return record(p.op, std::move(y), {&x, &w, &bias}, [p, x = Saved(x), w = Saved(w)](const Variable& g, Wants wants) {
-    return gradients(wants[0] ? spread(p, g, w.get(), {}) : no_gradient(),
-                     wants[1] ? weigh(p, x.get(), g) : no_gradient(), wants[2] ? bias_gradient(p, g) : no_gradient());
-  });
+  return record(
+      p.op, std::move(y), {&x, &w, &bias},
+      [p, x = Saved(x), w = Saved(w)](const Variable& g, Wants wants) {
+        return gradients(wants[0] ? spread(p, g, w.get(), {}) : no_gradient(),
+                         wants[1] ? weigh(p, x.get(), g) : no_gradient(),
+                         wants[2] ? bias_gradient(p, g) : no_gradient());
+      },
+      std::span<const Index>(p.settings()).first(p.transposed ? 0 : p.settings_count()));
 }
 
 /// D: x from y.
 Variable spread(const Problem& p, const Variable& g, const Variable& w, const Variable& bias) {
   Tensor x = p.user_image(conv2d_data(p.image(g.value()), p.kernel(w.value()), pointer(bias), p.geometry));
   if (!recording(g, w, bias)) return x;
-  return record(p.op, std::move(x), {&g, &w, &bias}, [p, y = Saved(g), w = Saved(w)](const Variable& h, Wants wants) {
-    return gradients(wants[0] ? correlate(p, h, w.get(), {}) : no_gradient(),
-                     wants[1] ? weigh(p, h, y.get()) : no_gradient(), wants[2] ? bias_gradient(p, h) : no_gradient());
-  });
+  return record(
+      p.op, std::move(x), {&g, &w, &bias},
+      [p, y = Saved(g), w = Saved(w)](const Variable& h, Wants wants) {
+        return gradients(wants[0] ? correlate(p, h, w.get(), {}) : no_gradient(),
+                         wants[1] ? weigh(p, h, y.get()) : no_gradient(),
+                         wants[2] ? bias_gradient(p, h) : no_gradient());
+      },
+      std::span<const Index>(p.settings()).first(p.transposed ? p.settings_count() : 0));
 }
 
 /// W: w from x and y.
@@ -160,6 +181,7 @@ Variable convolve_transposed(const char* op, int rank, const Variable& x, const 
                              const ConvTranspose2dOptions& o) {
   check_options(op, o.stride, o.padding, o.dilation, o.groups);
   Problem p = begin_problem(op, x, weight, rank, o.groups);
+  p.transposed = true;
   ConvGeometry& g = p.geometry;
   g.out = x.shape()[p.single ? 0 : 1];
   g.in = weight.shape()[1] * o.groups;
@@ -177,6 +199,7 @@ Variable convolve_transposed(const char* op, int rank, const Variable& x, const 
     if (more < 0 || (more > 0 && more >= std::max(o.stride[a], o.dilation[a])))
       fail<ConfigError>("[", op, "] output_padding ", o.output_padding, " must be less than stride ", o.stride,
                         " or dilation ", o.dilation);
+    p.output_padding[a] = more;
     g.size[a] =
         absent ? 1 : (g.result[a] - 1) * g.stride[a] - 2 * g.before[a] + g.dilation[a] * (g.kernel[a] - 1) + more + 1;
     if (g.size[a] < 1)

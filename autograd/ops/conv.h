@@ -3,6 +3,8 @@
 // x is [N, C, H, W] (sequences [N, C, L]) or the same without N. All can be differentiated as often as one likes: the
 // gradients of a convolution are a transposed convolution and a convolution, and so on.
 // Errors of all: ShapeError, DTypeError; ConfigError for options without meaning.
+// Settings of all: of each spatial axis its stride, then of each its zeros in front, its dilation, its output_padding (0
+// but for transposed ones); then groups. 9 numbers for images, 5 for sequences.
 #pragma once
 
 #include <string_view>

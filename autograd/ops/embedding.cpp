@@ -43,13 +43,15 @@ Variable embedding(const Tensor& index, const Variable& weight, EmbeddingOptions
   if (!recording(weight)) return y;
   Tape& tape = *Tape::recording();
   const bool sparse = options.sparse && tape.parameter_of(tape.slot_of(weight)) != nullptr;
+  const Variable places = index;
   return record(
-      "embedding", std::move(y), {&weight},
+      "embedding", std::move(y), {&weight, &places},
       [index = Saved(index), table = weight.shape(), padding, sparse](const Variable& g, Wants) -> Variable {
         const Index count = index.value().size();
         if (!sparse || Tape::recording()) return embedding_gradient(g, index.value(), table, padding);
         return row_sparse_sum(table, index.value().reshape({count}), g.value().reshape({count, table[1]}), padding);
-      });
+      },
+      settings(padding));
 }
 
 }  // namespace espalier

@@ -18,6 +18,7 @@ struct EmbeddingOptions {
 /// Gradient: row r of dweight is the sum of g over all places with index r, added in their order, so that dense and
 /// row-sparse gradients are the same bytes. It is dense where the weight is no Parameter, and under create_graph.
 /// Errors: ShapeError, DTypeError, IndexError. Cost: dense, one pass over the table; row-sparse, the rows read.
+/// Recorded with the inputs weight, index. Settings: padding_idx counted from the start, -1: none.
 Variable embedding(const Tensor& index, const Variable& weight, EmbeddingOptions options = {});
 
 }  // namespace espalier

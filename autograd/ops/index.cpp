@@ -40,65 +40,75 @@ Variable padded(const Variable& x, const Shape& shape) {
 Variable gather(const Variable& x, int axis, const Tensor& index) {
   Tensor y = gather(x.value(), axis, index);
   if (!recording(x)) return y;
-  return record("gather", std::move(y), {&x},
-                [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants) {
-                  return scatter_add(Tensor::zeros(shape, g.dtype()), axis, index.value(), g);
-                });
+  return record(
+      "gather", std::move(y), {&x},
+      [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants) {
+        return scatter_add(Tensor::zeros(shape, g.dtype()), axis, index.value(), g);
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable scatter(const Variable& x, int axis, const Tensor& index, const Variable& src) {
   Tensor y = scatter(x.value(), axis, index, src.value());
   if (!recording(x, src)) return y;
-  return record("scatter", std::move(y), {&x, &src},
-                [shape = src.shape(), axis, index = Saved(index)](const Variable& g, Wants wants) {
-                  const Tensor& at = index.value();
-                  const Tensor zeros = Tensor::zeros(at.shape(), g.dtype());
-                  return gradients(
-                      wants[0] ? scatter(g, axis, at, zeros) : no_gradient(),
-                      wants[1]
-                          ? padded(mul(gather(g, axis, at), scatter_survivors(g.shape(), axis, at, g.dtype())), shape)
-                          : no_gradient());
-                });
+  return record(
+      "scatter", std::move(y), {&x, &src},
+      [shape = src.shape(), axis, index = Saved(index)](const Variable& g, Wants wants) {
+        const Tensor& at = index.value();
+        const Tensor zeros = Tensor::zeros(at.shape(), g.dtype());
+        return gradients(
+            wants[0] ? scatter(g, axis, at, zeros) : no_gradient(),
+            wants[1] ? padded(mul(gather(g, axis, at), scatter_survivors(g.shape(), axis, at, g.dtype())), shape)
+                     : no_gradient());
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable scatter_add(const Variable& x, int axis, const Tensor& index, const Variable& src) {
   Tensor y = scatter_add(x.value(), axis, index, src.value());
   if (!recording(x, src)) return y;
-  return record("scatter_add", std::move(y), {&x, &src},
-                [shape = src.shape(), axis, index = Saved(index)](const Variable& g, Wants wants) {
-                  return gradients(wants[0] ? g : no_gradient(),
-                                   wants[1] ? padded(gather(g, axis, index.value()), shape) : no_gradient());
-                });
+  return record(
+      "scatter_add", std::move(y), {&x, &src},
+      [shape = src.shape(), axis, index = Saved(index)](const Variable& g, Wants wants) {
+        return gradients(wants[0] ? g : no_gradient(),
+                         wants[1] ? padded(gather(g, axis, index.value()), shape) : no_gradient());
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable index_select(const Variable& x, int axis, const Tensor& index) {
   Tensor y = index_select(x.value(), axis, index);
   if (!recording(x)) return y;
-  return record("index_select", std::move(y), {&x},
-                [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants) {
-                  return spread(g, shape, axis, index.value());
-                });
+  return record(
+      "index_select", std::move(y), {&x},
+      [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants) {
+        return spread(g, shape, axis, index.value());
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable index_add(const Variable& x, int axis, const Tensor& index, const Variable& source, double alpha) {
   Tensor y = index_add(x.value(), axis, index, source.value(), alpha);
   if (!recording(x, source)) return y;
-  return record("index_add", std::move(y), {&x, &source},
-                [axis, index = Saved(index), alpha](const Variable& g, Wants wants) {
-                  auto taken = [&] {
-                    const Variable slices = index_select(g, axis, index.value());
-                    return alpha == 1 ? slices : affine(slices, alpha, 0);
-                  };
-                  return gradients(wants[0] ? g : no_gradient(), wants[1] ? taken() : no_gradient());
-                });
+  return record(
+      "index_add", std::move(y), {&x, &source},
+      [axis, index = Saved(index), alpha](const Variable& g, Wants wants) {
+        auto taken = [&] {
+          const Variable slices = index_select(g, axis, index.value());
+          return alpha == 1 ? slices : affine(slices, alpha, 0);
+        };
+        return gradients(wants[0] ? g : no_gradient(), wants[1] ? taken() : no_gradient());
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable index_fill(const Variable& x, int axis, const Tensor& index, double value) {
   Tensor y = index_fill(x.value(), axis, index, value);
   if (!recording(x)) return y;
-  return record("index_fill", std::move(y), {&x}, [axis, index = Saved(index)](const Variable& g, Wants) {
-    return index_fill(g, axis, index.value(), 0);
-  });
+  return record(
+      "index_fill", std::move(y), {&x},
+      [axis, index = Saved(index)](const Variable& g, Wants) { return index_fill(g, axis, index.value(), 0); },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable masked_select(const Variable& x, const Tensor& mask) {

@@ -14,7 +14,9 @@ Variable gather_back(const Variable& g, int axis, const Resize& r) {
 Variable stretch(const Variable& x, int axis, const Resize& r) {
   Tensor y = resize(x.value(), axis, r);
   if (!recording(x)) return y;
-  return record("interpolate", std::move(y), {&x}, [=](const Variable& g, Wants) { return gather_back(g, axis, r); });
+  return record(
+      "interpolate", std::move(y), {&x}, [=](const Variable& g, Wants) { return gather_back(g, axis, r); },
+      settings(axis));
 }
 
 /// One axis after the other: bilinear weights are products.

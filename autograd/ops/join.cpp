@@ -30,10 +30,12 @@ std::vector<Variable> taken_apart(const char* op, const Variable& x, std::vector
     return {std::make_move_iterator(pieces.begin()), std::make_move_iterator(pieces.end())};
   std::vector<Shape> shapes;
   for (const Tensor& piece : pieces) shapes.push_back(piece.shape());
-  return record(op, std::move(pieces), {&x},
-                [shapes = std::move(shapes), type = x.dtype(), axis, together](std::span<const Variable> g, Wants) {
-                  return together(completed(g, shapes, type), axis);
-                });
+  return record(
+      op, std::move(pieces), {&x},
+      [shapes = std::move(shapes), type = x.dtype(), axis, together](std::span<const Variable> g, Wants) {
+        return together(completed(g, shapes, type), axis);
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 std::vector<Variable> split_in(const char* op, const Variable& x, std::span<const Index> sizes, int at) {
@@ -60,29 +62,36 @@ Variable cat(std::span<const Variable> pieces, int axis) {
   std::vector<Shape> shapes;
   for (const Variable& piece : pieces) shapes.push_back(piece.shape());
   const int at = checked_axis("cat", axis, y.rank());
-  return record("cat", std::move(y), pieces, [shapes = std::move(shapes), at](const Variable& g, Wants wants) {
-    std::vector<Variable> result(shapes.size());
-    Index begin = 0;
-    for (std::size_t k = 0; k < shapes.size(); ++k) {
-      const bool nothing = shapes[k].rank() != g.rank();  // of shape [0]: it was left out
-      const Index length = nothing ? 0 : shapes[k][at];
-      if (wants[k]) result[k] = nothing ? Variable(Tensor::zeros(shapes[k], g.dtype())) : narrow(g, at, begin, length);
-      begin += length;
-    }
-    return result;
-  });
+  return record(
+      "cat", std::move(y), pieces,
+      [shapes = std::move(shapes), at](const Variable& g, Wants wants) {
+        std::vector<Variable> result(shapes.size());
+        Index begin = 0;
+        for (std::size_t k = 0; k < shapes.size(); ++k) {
+          const bool nothing = shapes[k].rank() != g.rank();  // of shape [0]: it was left out
+          const Index length = nothing ? 0 : shapes[k][at];
+          if (wants[k])
+            result[k] = nothing ? Variable(Tensor::zeros(shapes[k], g.dtype())) : narrow(g, at, begin, length);
+          begin += length;
+        }
+        return result;
+      },
+      settings(at));
 }
 
 Variable stack(std::span<const Variable> pieces, int axis) {
   Tensor y = stacked(values_of(pieces), axis);
   if (!recording(pieces)) return y;
   const int at = checked_axis("stack", axis, y.rank());
-  return record("stack", std::move(y), pieces, [at, n = pieces.size()](const Variable& g, Wants wants) {
-    std::vector<Variable> result(n);
-    for (std::size_t k = 0; k < n; ++k)
-      if (wants[k]) result[k] = select(g, at, static_cast<Index>(k));
-    return result;
-  });
+  return record(
+      "stack", std::move(y), pieces,
+      [at, n = pieces.size()](const Variable& g, Wants wants) {
+        std::vector<Variable> result(n);
+        for (std::size_t k = 0; k < n; ++k)
+          if (wants[k]) result[k] = select(g, at, static_cast<Index>(k));
+        return result;
+      },
+      settings(at));
 }
 
 std::vector<Variable> split(const Variable& x, std::span<const Index> sizes, int axis) {

@@ -1,4 +1,4 @@
-// Differentiable joining and taking apart of tensors.
+// Differentiable joining and taking apart of tensors. Settings of all: the axis.
 #pragma once
 
 #include <initializer_list>

@@ -70,6 +70,7 @@ Variable dot(const Variable& a, const Variable& b) {
 
 struct Activation::Rule {
   const char* name;
+  Index number;                                               // among the settings of linear
   kernels::UnaryKernel kernels::UnaryKernels::*forward;       // null: done by the product itself
   kernels::BinaryKernel kernels::BackwardKernels::*backward;  // of (g, output or input)
   bool from_output;
@@ -99,12 +100,12 @@ Variable silu_slope(const Variable& z) {
   return mul(s, affine(mul(z, affine(s, -1, 1)), 1, 1));
 }
 
-constexpr Activation::Rule relu_rule{"relu", nullptr, &BackwardKernels::relu, true, relu_slope};
-constexpr Activation::Rule tanh_rule{"tanh", &UnaryKernels::tanh, &BackwardKernels::tanh, true, tanh_slope};
-constexpr Activation::Rule sigmoid_rule{"sigmoid", &UnaryKernels::sigmoid, &BackwardKernels::sigmoid, true,
+constexpr Activation::Rule relu_rule{"relu", 1, nullptr, &BackwardKernels::relu, true, relu_slope};
+constexpr Activation::Rule tanh_rule{"tanh", 2, &UnaryKernels::tanh, &BackwardKernels::tanh, true, tanh_slope};
+constexpr Activation::Rule sigmoid_rule{"sigmoid",    3, &UnaryKernels::sigmoid, &BackwardKernels::sigmoid, true,
                                         sigmoid_slope};
-constexpr Activation::Rule gelu_rule{"gelu", &UnaryKernels::gelu, &BackwardKernels::gelu, false, gelu_slope};
-constexpr Activation::Rule silu_rule{"silu", &UnaryKernels::silu, &BackwardKernels::silu, false, silu_slope};
+constexpr Activation::Rule gelu_rule{"gelu", 4, &UnaryKernels::gelu, &BackwardKernels::gelu, false, gelu_slope};
+constexpr Activation::Rule silu_rule{"silu", 5, &UnaryKernels::silu, &BackwardKernels::silu, false, silu_slope};
 
 /// Gradients of x, weight and bias, g being that of x W^T + bias.
 std::array<Variable, 3> linear_gradients(const Variable& g, const Variable& x, const Variable& w, Wants wants) {
@@ -145,15 +146,16 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
   if (rule->forward) y = map(rule->name, kernels::unary().*rule->forward, product);
   if (!recording(x, weight, bias)) return y;
   if (rule->from_output) {
-    return record("linear", y, {&x, &weight, &bias},
-                  [x = Saved(x), w = Saved(weight), y = Saved::output(y), rule](const Variable& g, Wants wants) {
-                    const Variable& v = y.get();
-                    const Variable h =
-                        recording(g, v)
-                            ? mul(g, rule->slope(v))
-                            : Variable(zip(rule->name, kernels::backward().*rule->backward, g.value(), v.value()));
-                    return linear_gradients(h, x.get(), w.get(), wants);
-                  });
+    return record(
+        "linear", y, {&x, &weight, &bias},
+        [x = Saved(x), w = Saved(weight), y = Saved::output(y), rule](const Variable& g, Wants wants) {
+          const Variable& v = y.get();
+          const Variable h = recording(g, v)
+                                 ? mul(g, rule->slope(v))
+                                 : Variable(zip(rule->name, kernels::backward().*rule->backward, g.value(), v.value()));
+          return linear_gradients(h, x.get(), w.get(), wants);
+        },
+        settings(rule->number));
   }
   return record(
       "linear", std::move(y), {&x, &weight, &bias},
@@ -163,7 +165,8 @@ Variable linear(const Variable& x, const Variable& weight, const Variable& bias,
                                ? mul(g, rule->slope(linear(x.get(), w.get(), b.get())))
                                : Variable(zip(rule->name, kernels::backward().*rule->backward, g.value(), z));
         return linear_gradients(h, x.get(), w.get(), wants);
-      });
+      },
+      settings(rule->number));
 }
 
 }  // namespace espalier

@@ -38,6 +38,7 @@ class Activation final {
 /// Gradient, with h = g activation': dx = h W, dW = h^T x, dbias = sum of h over all axes but the last. relu costs
 /// nothing forward (it is done as the product is stored), the others one pass. A packed weight runs its sparse kernel
 /// and has no gradient. Errors: ShapeError, DTypeError.
+/// Settings: 1 relu, 2 tanh, 3 sigmoid, 4 gelu, 5 silu; none without an activation.
 Variable linear(const Variable& x, const Variable& weight, const Variable& bias = {},
                 Activation activation = Activation::none);
 

@@ -93,7 +93,8 @@ Variable over_rows(const char* op, const Variable& x, const Shape& shape, const 
         Index rows = 1;
         for (int axis = 0; axis < outer; ++axis) rows *= v.shape()[axis];
         return shaped(composed(g, v, factor, {}, {{rows, n}, {1, n}, {1}}, eps, centered, {}, false, wants), shape);
-      });
+      },
+      settings(shape.rank(), setting_of(eps)));
 }
 
 // --- channels -------------------------------------------------------------------------------------------------------
@@ -124,17 +125,18 @@ Normalised over_channels(const char* op, const Variable& x, const NormChannels& 
                          const Variable& bias, const Tensor& given = {}) {
   NormForward forward = normalize_channels(op, x.value(), how, weight.value(), bias.value(), given);
   if (!recording(x, weight, bias)) return {std::move(forward.y), std::move(forward.statistics)};
-  Variable y =
-      record(op, std::move(forward.y), {&x, &weight, &bias},
-             [op, how, given, x = Saved(x), w = Saved(weight), b = Saved(bias), found = forward.statistics](
-                 const Variable& g, Wants wants) {
-               const Variable &v = x.get(), &factor = w.get();
-               const Variable offset = how.relu ? b.get() : Variable();  // else it has no part in the gradients
-               if (recording(g, v, factor))
-                 return composed(g, v, factor, offset, geometry(v.shape(), how), how.eps, true, given, how.relu, wants);
-               return from_core(normalize_channels_backward(op, g.value(), v.value(), how, factor.value(),
-                                                            offset.value(), found, to_core(wants)));
-             });
+  Variable y = record(
+      op, std::move(forward.y), {&x, &weight, &bias},
+      [op, how, given, x = Saved(x), w = Saved(weight), b = Saved(bias), found = forward.statistics](const Variable& g,
+                                                                                                     Wants wants) {
+        const Variable &v = x.get(), &factor = w.get();
+        const Variable offset = how.relu ? b.get() : Variable();  // else it has no part in the gradients
+        if (recording(g, v, factor))
+          return composed(g, v, factor, offset, geometry(v.shape(), how), how.eps, true, given, how.relu, wants);
+        return from_core(normalize_channels_backward(op, g.value(), v.value(), how, factor.value(), offset.value(),
+                                                     found, to_core(wants)));
+      },
+      settings(how.over == NormOver::group ? how.groups : 0, setting_of(how.eps), how.relu ? 1 : 0));
   return {std::move(y), std::move(forward.statistics)};
 }
 

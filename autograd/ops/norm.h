@@ -1,6 +1,8 @@
 // Differentiable normalisation. f32, f64; weight and bias may be undefined: 1 and 0. Statistics are found in one pass
 // over memory, soundly where the mean is far larger than the spread; the backward pass is fused too: x, its gradient
 // and the statistics are all that is kept. Errors of all: ShapeError, DTypeError.
+// Settings: of layer_norm and rms_norm the number of axes normalised and eps; of the others groups (0: over the batch),
+// eps, relu (0, 1). eps as bits: see number_of.
 #pragma once
 
 #include "espalier/autograd/tape.h"

@@ -5,18 +5,25 @@
 namespace espalier {
 namespace {
 
+std::array<Index, 8> settings_of(const PatchGeometry& g) {
+  return settings(g.kernel[0], g.kernel[1], g.stride[0], g.stride[1], g.before[0], g.before[1], g.dilation[0],
+                  g.dilation[1]);
+}
+
 Variable to_columns(const PatchGeometry& g, const Variable& x, const Shape& columns);
 Variable to_images(const PatchGeometry& g, const Variable& columns, const Shape& x) {
   Tensor y = fold(columns.value(), x, g);
   if (!recording(columns)) return y;
-  return record("fold", std::move(y), {&columns},
-                [g, shape = columns.shape()](const Variable& h, Wants) { return to_columns(g, h, shape); });
+  return record(
+      "fold", std::move(y), {&columns},
+      [g, shape = columns.shape()](const Variable& h, Wants) { return to_columns(g, h, shape); }, settings_of(g));
 }
 Variable to_columns(const PatchGeometry& g, const Variable& x, const Shape& columns) {
   Tensor y = unfold(x.value(), columns, g);
   if (!recording(x)) return y;
-  return record("unfold", std::move(y), {&x},
-                [g, shape = x.shape()](const Variable& h, Wants) { return to_images(g, h, shape); });
+  return record(
+      "unfold", std::move(y), {&x}, [g, shape = x.shape()](const Variable& h, Wants) { return to_images(g, h, shape); },
+      settings_of(g));
 }
 
 void fill(const char* op, PatchGeometry& g, const IndexPair& size, const IndexPair& kernel, const PatchOptions& o) {

@@ -1,4 +1,5 @@
 // Differentiable patches of images: every window as a column, and the adjoint. f32, f64.
+// Settings: kernel, stride, padding, dilation; of each the vertical and the horizontal number.
 #pragma once
 
 #include "espalier/autograd/tape.h"

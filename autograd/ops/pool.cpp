@@ -10,6 +10,26 @@ struct Problem {
   const char* op;
   PoolGeometry geometry;
   Shape x, y;
+  int axes;
+};
+
+/// As they are listed in the header; `mean`: those of a mean behind those of a window.
+class Settings final {
+ public:
+  Settings(const Problem& p, bool mean) {
+    const PoolGeometry& g = p.geometry;
+    if (g.adaptive) return;
+    for (const PoolGeometry::Pair& pair : {g.kernel, g.stride, g.before, g.dilation})
+      for (std::size_t a = p.axes == 2 ? 0 : 1; a < 2; ++a) all_[count_++] = pair[a];
+    if (!mean) return;
+    all_[count_++] = g.count_padding ? 1 : 0;
+    all_[count_++] = static_cast<Index>(g.divisor);
+  }
+  std::span<const Index> list() const { return {all_.data(), count_}; }
+
+ private:
+  std::array<Index, 10> all_{};
+  std::size_t count_ = 0;
 };
 
 /// Fills in the shapes; `axes`: 2 for images, 1 for sequences.
@@ -17,7 +37,7 @@ Problem begin_problem(const char* op, const Variable& x, int axes) {
   if (x.rank() != axes + 1 && x.rank() != axes + 2)
     fail<ShapeError>("[", op, "] x ", x.shape(), " must be ",
                      axes == 2 ? "[N, C, H, W] or [C, H, W]" : "[N, C, L] or [C, L]");
-  Problem p{op, {}, x.shape(), x.shape()};
+  Problem p{op, {}, x.shape(), x.shape(), axes};
   p.geometry.planes = x.shape()[0] * (x.rank() == axes + 2 ? x.shape()[1] : 1);
   p.geometry.size = {axes == 2 ? x.shape()[-2] : 1, x.shape()[-1]};
   p.geometry.dilation = {1, 1};
@@ -93,8 +113,10 @@ Variable largest(const Problem& p, const Variable& x, Tensor* places = nullptr) 
   MaxPool out = max_pool(x.value(), p.y, p.geometry);
   if (places) *places = out.places;
   if (!recording(x)) return out.values;
-  return record(p.op, std::move(out.values), {&x},
-                [p, places = std::move(out.places)](const Variable& g, Wants) { return spread(p, g, places); });
+  return record(
+      p.op, std::move(out.values), {&x},
+      [p, places = std::move(out.places)](const Variable& g, Wants) { return spread(p, g, places); },
+      Settings(p, false).list());
 }
 
 // --- means -----------------------------------------------------------------------------------------------------------
@@ -108,7 +130,8 @@ Variable share(const Problem& p, const Variable& g) {
 Variable average(const Problem& p, const Variable& x) {
   Tensor y = avg_pool(x.value(), p.y, p.geometry);
   if (!recording(x)) return y;
-  return record(p.op, std::move(y), {&x}, [p](const Variable& g, Wants) { return share(p, g); });
+  return record(
+      p.op, std::move(y), {&x}, [p](const Variable& g, Wants) { return share(p, g); }, Settings(p, true).list());
 }
 
 Variable average_windows(const char* op, const Variable& x, int axes, const IndexPair& kernel,

@@ -3,6 +3,8 @@
 // Window i of an axis begins at i stride - padding. The result has (H + 2 padding - dilation (kernel - 1) - 1) / stride
 // + 1 windows, rounded down; with ceil_mode up, but none that would begin behind the image and its first padding.
 // Errors of all: ShapeError; ConfigError for options without meaning.
+// Settings: of each spatial axis its kernel, then of each its stride, its padding, its dilation; for means then
+// count_include_pad (0, 1) and divisor_override. None for adaptive ones.
 #pragma once
 
 #include "espalier/autograd/tape.h"

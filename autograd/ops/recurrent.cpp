@@ -157,38 +157,39 @@ std::vector<Variable> sequence(const RecurrentCell& cell, const Inputs& in, cons
   refuse_packed(cell.name, in);
   RecurrentTrace trace;
   RecurrentOutput out = recurrent_forward(cell, arguments, &trace);
-  return record(cell.name, tensors(std::move(out)),
-                {&in.x, &in.h, &in.c, &in.weight_ih, &in.weight_hh, &in.bias_ih, &in.bias_hh},
-                [&cell, trace = std::move(trace), x = Saved(in.x), weight_ih = Saved(in.weight_ih),
-                 weight_hh = Saved(in.weight_hh), reverse = options.reverse,
-                 batch_first = options.batch_first](std::span<const Variable> gs, Wants wants) {
-                  const RecurrentArguments a{.x = x.value(),
-                                             .h = {},
-                                             .c = {},
-                                             .weight_ih = weight_ih.value(),
-                                             .weight_hh = weight_hh.value(),
-                                             .bias_ih = {},
-                                             .bias_hh = {},
-                                             .lengths = {},
-                                             .reverse = reverse,
-                                             .batch_first = batch_first};
-                  const Variable dc = gs.size() > 2 ? gs[2] : Variable();
-                  RecurrentGradients d = recurrent_backward(cell, a, trace, {gs[0].value(), gs[1].value(), dc.value()},
-                                                            {.x = wants[0],
-                                                             .h = wants[1],
-                                                             .c = wants[2],
-                                                             .weight_ih = wants[3],
-                                                             .weight_hh = wants[4],
-                                                             .bias_ih = wants[5],
-                                                             .bias_hh = wants[6]});
-                  auto once = [&](Tensor& gradient) {
-                    return gradient.defined() ? once_differentiable(cell.name, std::move(gradient), gs[0], gs[1], dc,
-                                                                    x.get(), weight_ih.get(), weight_hh.get())
-                                              : no_gradient();
-                  };
-                  return gradients(once(d.x), once(d.h), once(d.c), once(d.weight_ih), once(d.weight_hh),
-                                   once(d.bias_ih), once(d.bias_hh));
-                });
+  return record(
+      cell.name, tensors(std::move(out)), {&in.x, &in.h, &in.c, &in.weight_ih, &in.weight_hh, &in.bias_ih, &in.bias_hh},
+      [&cell, trace = std::move(trace), x = Saved(in.x), weight_ih = Saved(in.weight_ih),
+       weight_hh = Saved(in.weight_hh), reverse = options.reverse,
+       batch_first = options.batch_first](std::span<const Variable> gs, Wants wants) {
+        const RecurrentArguments a{.x = x.value(),
+                                   .h = {},
+                                   .c = {},
+                                   .weight_ih = weight_ih.value(),
+                                   .weight_hh = weight_hh.value(),
+                                   .bias_ih = {},
+                                   .bias_hh = {},
+                                   .lengths = {},
+                                   .reverse = reverse,
+                                   .batch_first = batch_first};
+        const Variable dc = gs.size() > 2 ? gs[2] : Variable();
+        RecurrentGradients d = recurrent_backward(cell, a, trace, {gs[0].value(), gs[1].value(), dc.value()},
+                                                  {.x = wants[0],
+                                                   .h = wants[1],
+                                                   .c = wants[2],
+                                                   .weight_ih = wants[3],
+                                                   .weight_hh = wants[4],
+                                                   .bias_ih = wants[5],
+                                                   .bias_hh = wants[6]});
+        auto once = [&](Tensor& gradient) {
+          return gradient.defined() ? once_differentiable(cell.name, std::move(gradient), gs[0], gs[1], dc, x.get(),
+                                                          weight_ih.get(), weight_hh.get())
+                                    : no_gradient();
+        };
+        return gradients(once(d.x), once(d.h), once(d.c), once(d.weight_ih), once(d.weight_hh), once(d.bias_ih),
+                         once(d.bias_hh));
+      },
+      settings(options.reverse ? 1 : 0, options.batch_first ? 1 : 0));
 }
 
 }  // namespace

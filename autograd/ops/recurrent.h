@@ -7,6 +7,7 @@
 //
 // f32, f64. Undefined states start at 0, undefined biases are 0. Errors of all: ShapeError, DTypeError; GradError for a
 // packed weight while recording.
+// Settings of whole sequences: reverse, batch_first (0, 1).
 #pragma once
 
 #include "espalier/autograd/tape.h"

@@ -32,6 +32,18 @@ struct Over {
   Index n = 1;
 };
 
+/// Settings: a number, then the axes.
+struct Settings {
+  std::array<Index, Dims::max_rank + 1> all;
+  std::size_t count;
+  operator std::span<const Index>() const { return {all.data(), count}; }  // NOLINT: what record() takes
+};
+Settings with_first(Index number, const Over& over) {
+  Settings settings{{number}, 1};
+  for (const Index axis : over.axes) settings.all[settings.count++] = axis;
+  return settings;
+}
+
 /// y, with infinity in place of 0: to divide by, where nothing is to come of a zero.
 Variable zero_as_infinity(const Variable& y) {
   return add(y, Variable(map_with("norm", y.value(), [](auto v) -> decltype(v) {
@@ -58,9 +70,13 @@ Variable shared_by_equals(const char* op, const Variable& g, const Tensor& x, co
 Variable sum(const Variable& x, const Dims& axes, bool keepdim) {
   Tensor y = sum(x.value(), axes, keepdim);
   if (!recording(x)) return y;
-  const Shape kept = reduced_shape(x.shape(), reduced_axes("sum", axes, x.rank()), true);
-  return record("sum", std::move(y), {&x},
-                [shape = x.shape(), kept](const Variable& g, Wants) { return broadcast_to(reshape(g, kept), shape); });
+  const Dims over = reduced_axes("sum", axes, x.rank());
+  return record(
+      "sum", std::move(y), {&x},
+      [shape = x.shape(), kept = reduced_shape(x.shape(), over, true)](const Variable& g, Wants) {
+        return broadcast_to(reshape(g, kept), shape);
+      },
+      over.span());
 }
 
 Variable mean(const Variable& x, const Dims& axes, bool keepdim) {
@@ -123,11 +139,14 @@ Variable products_of_others(const Variable& x, const Over& over) {
 Variable prod(const Variable& x, const Dims& axes, bool keepdim) {
   Tensor y = prod(x.value(), axes, keepdim);
   if (!recording(x)) return y;
-  return record("prod", std::move(y), {&x},
-                [x = Saved(x), over = Over("prod", x, axes)](const Variable& g, Wants) -> Variable {
-                  if (over.n == 0) return Tensor::zeros(x.shape(), g.dtype());
-                  return mul(over.keep(g), products_of_others(x.get(), over));
-                });
+  const Over over("prod", x, axes);
+  return record(
+      "prod", std::move(y), {&x},
+      [x = Saved(x), over](const Variable& g, Wants) -> Variable {
+        if (over.n == 0) return Tensor::zeros(x.shape(), g.dtype());
+        return mul(over.keep(g), products_of_others(x.get(), over));
+      },
+      over.axes.span());
 }
 
 namespace {
@@ -146,30 +165,39 @@ Variable spread_gradient(const Variable& g, const Variable& x, const Tensor& mea
 Variable var(const Variable& x, const Dims& axes, bool unbiased, bool keepdim) {
   MeanVar y = mean_var(x.value(), axes, unbiased, keepdim);
   if (!recording(x)) return y.var;
-  return record("var", std::move(y.var), {&x},
-                [x = Saved(x), mean = y.mean, over = Over("var", x, axes), unbiased](const Variable& g, Wants) {
-                  return spread_gradient(g, x.get(), mean, {}, over, unbiased, false);
-                });
+  const Over over("var", x, axes);
+  return record(
+      "var", std::move(y.var), {&x},
+      [x = Saved(x), mean = y.mean, over, unbiased](const Variable& g, Wants) {
+        return spread_gradient(g, x.get(), mean, {}, over, unbiased, false);
+      },
+      with_first(unbiased ? 1 : 0, over));
 }
 
 Variable stddev(const Variable& x, const Dims& axes, bool unbiased, bool keepdim) {
   MeanVar both = mean_var(x.value(), axes, unbiased, keepdim);
   Tensor y = map_with("std", both.var, [](auto v) { return std::sqrt(v); });
   if (!recording(x)) return y;
+  const Over over("std", x, axes);
   return record(
       "std", y, {&x},
-      [x = Saved(x), y = Saved::output(y), mean = both.mean, over = Over("std", x, axes), unbiased](
-          const Variable& g, Wants) { return spread_gradient(g, x.get(), mean, y.get(), over, unbiased, true); });
+      [x = Saved(x), y = Saved::output(y), mean = both.mean, over, unbiased](const Variable& g, Wants) {
+        return spread_gradient(g, x.get(), mean, y.get(), over, unbiased, true);
+      },
+      with_first(unbiased ? 1 : 0, over));
 }
 
 namespace {
 
 Variable extreme(const char* op, const Variable& x, Tensor y, const Dims& axes) {
   if (!recording(x)) return y;
-  return record(op, y, {&x},
-                [op, x = Saved(x), y = Saved::output(y), over = Over(op, x, axes)](const Variable& g, Wants) {
-                  return shared_by_equals(op, g, x.value(), y.value(), over, false);
-                });
+  const Over over(op, x, axes);
+  return record(
+      op, y, {&x},
+      [op, x = Saved(x), y = Saved::output(y), over](const Variable& g, Wants) {
+        return shared_by_equals(op, g, x.value(), y.value(), over, false);
+      },
+      over.axes.span());
 }
 
 IndexedResult extreme_along(const char* op, const Variable& x, MaxResult y, int axis, bool keepdim) {
@@ -198,13 +226,15 @@ IndexedResult min_along(const Variable& x, int axis, bool keepdim) {
 Variable logsumexp(const Variable& x, const Dims& axes, bool keepdim) {
   Tensor y = logsumexp(x.value(), axes, keepdim);
   if (!recording(x)) return y;
+  const Over over("logsumexp", x, axes);
   return record(
       "logsumexp", y, {&x},
-      [x = Saved(x), y = Saved::output(y), over = Over("logsumexp", x, axes)](const Variable& g, Wants) -> Variable {
+      [x = Saved(x), y = Saved::output(y), over](const Variable& g, Wants) -> Variable {
         const Variable& v = x.get();
         if (recording(g, v)) return mul(exp(sub(v, over.keep(y.get()))), over.keep(g));
         return scaled_exponentials(v.value(), over.axes, y.value(), g.value());
-      });
+      },
+      over.axes.span());
 }
 
 namespace {
@@ -231,10 +261,13 @@ Variable norm_gradient(const Variable& g, const Variable& x, const Variable& y, 
 Variable norm(const Variable& x, double p, const Dims& axes, bool keepdim) {
   Tensor y = norm(x.value(), p, axes, keepdim);
   if (!recording(x)) return y;
-  return record("norm", y, {&x},
-                [x = Saved(x), y = Saved::output(y), p, over = Over("norm", x, axes)](const Variable& g, Wants) {
-                  return norm_gradient(g, x.get(), y.get(), p, over);
-                });
+  const Over over("norm", x, axes);
+  return record(
+      "norm", y, {&x},
+      [x = Saved(x), y = Saved::output(y), p, over](const Variable& g, Wants) {
+        return norm_gradient(g, x.get(), y.get(), p, over);
+      },
+      with_first(setting_of(p), over));
 }
 
 Variable normalize(const Variable& x, double p, int axis, double eps) {
@@ -267,22 +300,28 @@ Variable broadcast_to(const Variable& x, const Shape& shape) {
 Variable softmax(const Variable& x, int axis) {
   Tensor y = softmax(x.value(), axis);
   if (!recording(x)) return y;
-  return record("softmax", y, {&x}, [y = Saved::output(y), axis](const Variable& g, Wants) -> Variable {
-    const Variable& v = y.get();
-    if (!recording(g, v)) return softmax_backward(g.value(), v.value(), axis);
-    const Variable gy = mul(g, v);
-    return sub(gy, mul(v, sum(gy, {axis}, true)));
-  });
+  return record(
+      "softmax", y, {&x},
+      [y = Saved::output(y), axis](const Variable& g, Wants) -> Variable {
+        const Variable& v = y.get();
+        if (!recording(g, v)) return softmax_backward(g.value(), v.value(), axis);
+        const Variable gy = mul(g, v);
+        return sub(gy, mul(v, sum(gy, {axis}, true)));
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 Variable log_softmax(const Variable& x, int axis) {
   Tensor y = log_softmax(x.value(), axis);
   if (!recording(x)) return y;
-  return record("log_softmax", y, {&x}, [y = Saved::output(y), axis](const Variable& g, Wants) -> Variable {
-    const Variable& v = y.get();
-    if (!recording(g, v)) return log_softmax_backward(g.value(), v.value(), axis);
-    return sub(g, mul(exp(v), sum(g, {axis}, true)));
-  });
+  return record(
+      "log_softmax", y, {&x},
+      [y = Saved::output(y), axis](const Variable& g, Wants) -> Variable {
+        const Variable& v = y.get();
+        if (!recording(g, v)) return log_softmax_backward(g.value(), v.value(), axis);
+        return sub(g, mul(exp(v), sum(g, {axis}, true)));
+      },
+      settings(axis < 0 ? axis + x.rank() : axis));
 }
 
 }  // namespace espalier

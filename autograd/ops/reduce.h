@@ -1,4 +1,7 @@
 // Differentiable sums, means and their adjoint, the broadcast. f32, f64.
+//
+// Settings: the axes reduced; before them, for var and std, `unbiased` (0, 1), for norm p (see number_of). softmax,
+// log_softmax: the axis.
 #pragma once
 
 #include "espalier/autograd/tape.h"

@@ -12,7 +12,9 @@ namespace {
 Variable running_sum(const Variable& x, int axis, bool reverse) {
   Tensor y = cumsum(x.value(), axis, reverse);
   if (!recording(x)) return y;
-  return record("cumsum", std::move(y), {&x}, [=](const Variable& g, Wants) { return running_sum(g, axis, !reverse); });
+  return record(
+      "cumsum", std::move(y), {&x}, [=](const Variable& g, Wants) { return running_sum(g, axis, !reverse); },
+      settings(axis < 0 ? axis + x.rank() : axis, reverse ? 1 : 0));
 }
 
 /// y[t] = x[t-1], or x[t+1] with `reverse`; what comes in at the end is `filler`.
@@ -39,9 +41,12 @@ Variable cumprod(const Variable& x, int axis) {
   if (!recording(x)) return y;
   if (x.rank() == 0) return reshape(cumprod(reshape(x, {1}), 0), {});
   const int at = checked_axis("cumprod", axis, x.rank());
-  return record("cumprod", y, {&x}, [x = Saved(x), y = Saved::output(y), at](const Variable& g, Wants) {
-    return cumprod_gradient(g, x.get(), y.get(), at);
-  });
+  return record(
+      "cumprod", y, {&x},
+      [x = Saved(x), y = Saved::output(y), at](const Variable& g, Wants) {
+        return cumprod_gradient(g, x.get(), y.get(), at);
+      },
+      settings(at));
 }
 
 IndexedResult cummax(const Variable& x, int axis) {
@@ -58,12 +63,14 @@ Variable linear_scan(const Variable& a, const Variable& b, int axis, bool revers
   if (!recording(a, b)) return y;
   if (y.rank() == 0) return reshape(linear_scan(reshape(a, {1}), reshape(b, {1}), 0, reverse), {});
   const int at = checked_axis("linear_scan", axis, y.rank());
-  return record("linear_scan", y, {&a, &b},
-                [a = Saved(a), y = Saved::output(y), at, reverse](const Variable& g, Wants wants) {
-                  const Variable db = linear_scan(delayed(a.get(), at, !reverse, 0), g, at, !reverse);
-                  return gradients(wants[0] ? mul(db, delayed(y.get(), at, reverse, 0)) : no_gradient(),
-                                   wants[1] ? db : no_gradient());
-                });
+  return record(
+      "linear_scan", y, {&a, &b},
+      [a = Saved(a), y = Saved::output(y), at, reverse](const Variable& g, Wants wants) {
+        const Variable db = linear_scan(delayed(a.get(), at, !reverse, 0), g, at, !reverse);
+        return gradients(wants[0] ? mul(db, delayed(y.get(), at, reverse, 0)) : no_gradient(),
+                         wants[1] ? db : no_gradient());
+      },
+      settings(at, reverse ? 1 : 0));
 }
 
 }  // namespace espalier

@@ -1,4 +1,5 @@
-// Differentiable running sums, products and extremes along one axis.
+// Differentiable running sums, products and extremes along one axis. Settings: the axis; of cumsum and linear_scan also
+// whether it runs in reverse (0, 1).
 #pragma once
 
 #include "espalier/autograd/ops/reduce.h"

@@ -7,6 +7,10 @@
 #include "espalier/core/rearrange.h"
 
 namespace espalier {
+namespace {
+/// A sound axis of x, counted from the front.
+Index from_front(Index axis, const Variable& x) { return axis < 0 ? axis + x.rank() : axis; }
+}  // namespace
 
 Variable reshape(const Variable& x, const Shape& shape) {
   Tensor y = x.value().reshape(shape);
@@ -22,16 +26,22 @@ Variable flatten(const Variable& x, int first_axis, int last_axis) {
 Variable transpose(const Variable& x, int axis_a, int axis_b) {
   Tensor y = x.value().transpose(axis_a, axis_b);
   if (!recording(x)) return y;
-  return record("transpose", std::move(y), {&x},
-                [axis_a, axis_b](const Variable& g, Wants) { return transpose(g, axis_a, axis_b); });
+  return record(
+      "transpose", std::move(y), {&x},
+      [axis_a, axis_b](const Variable& g, Wants) { return transpose(g, axis_a, axis_b); },
+      settings(from_front(axis_a, x), from_front(axis_b, x)));
 }
 
 Variable permute(const Variable& x, const Dims& axes) {
   Tensor y = x.value().permute(axes);
   if (!recording(x)) return y;
-  Dims inverse = axes;
-  for (int i = 0; i < axes.rank(); ++i) inverse[static_cast<int>(axes[i] < 0 ? axes[i] + x.rank() : axes[i])] = i;
-  return record("permute", std::move(y), {&x}, [inverse](const Variable& g, Wants) { return permute(g, inverse); });
+  Dims order = axes, inverse = axes;
+  for (int i = 0; i < axes.rank(); ++i) {
+    order[i] = from_front(axes[i], x);
+    inverse[static_cast<int>(order[i])] = i;
+  }
+  return record(
+      "permute", std::move(y), {&x}, [inverse](const Variable& g, Wants) { return permute(g, inverse); }, order.span());
 }
 
 namespace {
@@ -41,11 +51,12 @@ Variable placed(const char* op, const Variable& g, const Shape& shape, View view
 
 /// A view that shows each element of x at most once. The gradient is written into zeros through the same view.
 template <class View>
-Variable viewed(const char* op, const Variable& x, View view) {
+Variable viewed(const char* op, const Variable& x, View view, std::span<const Index> settings = {}) {
   Tensor y = view(x.value());
   if (!recording(x)) return y;
-  return record(op, std::move(y), {&x},
-                [op, view, shape = x.shape()](const Variable& g, Wants) { return placed(op, g, shape, view); });
+  return record(
+      op, std::move(y), {&x},
+      [op, view, shape = x.shape()](const Variable& g, Wants) { return placed(op, g, shape, view); }, settings);
 }
 template <class View>
 Variable placed(const char* op, const Variable& g, const Shape& shape, View view) {
@@ -63,9 +74,12 @@ Variable added_at(const char* op, const Variable& g, const Places& places, Index
 Variable taken_from(const char* op, const Variable& x, const Places& places, int axis) {
   Tensor y = take_axis(x.value(), *places, axis);
   if (!recording(x)) return y;
-  return record(op, std::move(y), {&x}, [op, places, axis, n = x.shape()[axis]](const Variable& g, Wants) {
-    return added_at(op, g, places, n, axis);
-  });
+  std::vector<Index> settings{axis};
+  settings.insert(settings.end(), places->begin(), places->end());
+  return record(
+      op, std::move(y), {&x},
+      [op, places, axis, n = x.shape()[axis]](const Variable& g, Wants) { return added_at(op, g, places, n, axis); },
+      settings);
 }
 Variable added_at(const char* op, const Variable& g, const Places& places, Index length, int axis) {
   Tensor y = add_axis(g.value(), *places, length, axis);
@@ -90,18 +104,22 @@ int axis_of(const char* op, Index axis, int rank) {
 Variable triangle(const Variable& x, Index diagonal, bool lower) {
   Tensor y = lower ? tril(x.value(), diagonal) : triu(x.value(), diagonal);
   if (!recording(x)) return y;
-  return record(lower ? "tril" : "triu", std::move(y), {&x},
-                [=](const Variable& g, Wants) { return triangle(g, diagonal, lower); });
+  return record(
+      lower ? "tril" : "triu", std::move(y), {&x},
+      [=](const Variable& g, Wants) { return triangle(g, diagonal, lower); }, settings(diagonal));
 }
 
 Variable constant_pad(const Variable& x, const std::vector<Index>& pads, double value) {
   Tensor y = padded(x.value(), pads, value);
   if (!recording(x)) return y;
-  return record("pad", std::move(y), {&x}, [pads](const Variable& g, Wants) {
-    std::vector<Index> off = pads;  // what was added goes, what was cropped gets zeros
-    for (Index& p : off) p = -p;
-    return constant_pad(g, off, 0);
-  });
+  return record(
+      "pad", std::move(y), {&x},
+      [pads](const Variable& g, Wants) {
+        std::vector<Index> off = pads;  // what was added goes, what was cropped gets zeros
+        for (Index& p : off) p = -p;
+        return constant_pad(g, off, 0);
+      },
+      pads);
 }
 
 /// Where element j of a padded axis comes from. `n` is the axis' length, `before` its pad.
@@ -129,16 +147,26 @@ Variable squeeze(const Variable& x, int axis) { return reshape(x, x.value().sque
 Variable unsqueeze(const Variable& x, int axis) { return reshape(x, x.value().unsqueeze(axis).shape()); }
 
 Variable slice(const Variable& x, int axis, Index start, Index stop, Index step) {
-  return viewed("slice", x, [=](const Tensor& t) { return t.slice(axis, start, stop, step); });
+  const int at = checked_axis("slice", axis, x.rank());
+  const Index n = x.shape()[at], first = std::clamp<Index>(start < 0 ? start + n : start, 0, n);
+  return viewed(
+      "slice", x, [=](const Tensor& t) { return t.slice(axis, start, stop, step); }, settings(at, first, step));
 }
 Variable narrow(const Variable& x, int axis, Index start, Index length) {
-  return viewed("narrow", x, [=](const Tensor& t) { return t.narrow(axis, start, length); });
+  return viewed(
+      "narrow", x, [=](const Tensor& t) { return t.narrow(axis, start, length); },
+      settings(from_front(axis, x), start, 1));
 }
 Variable select(const Variable& x, int axis, Index index) {
-  return viewed("select", x, [=](const Tensor& t) { return t.select(axis, index); });
+  const int at = checked_axis("select", axis, x.rank());
+  return viewed(
+      "select", x, [=](const Tensor& t) { return t.select(axis, index); },
+      settings(at, index < 0 ? index + x.shape()[at] : index));
 }
 Variable diagonal(const Variable& x, Index offset, int axis_a, int axis_b) {
-  return viewed("diagonal", x, [=](const Tensor& t) { return espalier::diagonal(t, offset, axis_a, axis_b); });
+  return viewed(
+      "diagonal", x, [=](const Tensor& t) { return espalier::diagonal(t, offset, axis_a, axis_b); },
+      settings(offset, from_front(axis_a, x), from_front(axis_b, x)));
 }
 
 Variable expand(const Variable& x, const Shape& shape) {

@@ -1,4 +1,8 @@
 // Differentiable views and their adjoints. Most share storage with x; see the Tensor functions of the same names.
+//
+// Settings: transpose the two axes, permute the order, slice and narrow axis, first element and step, select axis and
+// index, diagonal offset and axes, tril and triu the diagonal; flip, roll, repeat_interleave by a list and pad (but for
+// constant) the axis and, for each element of the result, the place it comes from; pad with a constant the pads.
 #pragma once
 
 #include <cstdint>
