@@ -22,7 +22,8 @@
 // norms; all uses of a tied parameter together. A parameter read by any other op (lstm, prelu, a checkpoint, ...) is
 // exact too, by one backward pass for each example: N passes over the whole batch.
 //
-// Where a hard mask prunes, there is no gradient: norms run over live coordinates, and no noise is left there.
+// Where a hard mask prunes, there is no gradient: norms run over live coordinates, and no noise is left there. Products
+// cannot leave coordinates out, so each example's gradient of a masked matrix or kernel is made in the scratch.
 #pragma once
 
 #include <cstdint>
@@ -84,7 +85,8 @@ class PerExampleClip final {
   /// mixes examples (batch_norm; any other where `check` sees it); NonFiniteError, which names the first example whose
   /// norm is not finite; ShapeError unless losses are [N]; ConfigError for N = 0 without expected_batch. After any of
   /// them the gradients are as they were.
-  /// Cost: the backward pass, and about once more the products of weights' gradients; memory: the outputs' gradients.
+  /// Cost: the backward pass, and about once more the products of weights' gradients, then a normal draw for each
+  /// coordinate; memory: the outputs' gradients.
   PerExampleReport backward(Tape& tape, const Variable& losses);
 
   /// The two halves of backward(), for batches too large for one tape: accumulate() for each part, then add_noise() once.
