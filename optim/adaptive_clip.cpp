@@ -38,7 +38,7 @@ class WeightBound final {
 class PercentileBound final {
  public:
   PercentileBound(Scalar percentile, Index window)
-      : percentile_("autoclip", "percentile", std::move(percentile), 0, 100),
+      : percentile_("autoclip", "percentile", std::move(percentile), detail::percentage),
         window_(window),
         history_("autoclip", window) {}
 
@@ -136,7 +136,7 @@ class ZScoreBound final {
 class QuantileBound final {
  public:
   explicit QuantileBound(ClipByQuantileOptions o)
-      : quantile_("clip_by_quantile", "quantile", std::move(o.quantile), 0, 1),
+      : quantile_("clip_by_quantile", "quantile", std::move(o.quantile), detail::closed_fraction),
         rate_("clip_by_quantile", "rate", std::move(o.rate)),
         min_(o.min),
         max_(o.max) {

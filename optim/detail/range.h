@@ -15,12 +15,13 @@ inline std::string describe(const char* setting, const Scalar& value) {
   return value.scheduled() ? join(setting, " scheduled") : join(setting, " ", value.value());
 }
 
-/// Numbers from `low` up to below `high`; `open`: `low` itself is not among them.
+/// Numbers from `low` up to below `high`; `open`: `low` itself is not among them; `closed`: `high` is.
 struct Interval {
   double low = 0, high = std::numeric_limits<double>::infinity();
-  bool open = false;
+  bool open = false, closed = false;
 };
 inline constexpr Interval not_negative{}, fraction{0, 1}, positive{.open = true};
+inline constexpr Interval closed_fraction{.high = 1, .closed = true}, percentage{.high = 100, .closed = true};
 
 /// A Scalar that lies in an interval and is never NaN. Errors: ConfigError, which names owner and setting.
 class Range {
@@ -36,13 +37,13 @@ class Range {
 
  private:
   double checked(double value) const {
-    const auto& [low, high, open] = interval_;
+    const auto& [low, high, open, closed] = interval_;
     const bool bounded = high < std::numeric_limits<double>::infinity();
-    if ((open ? value > low : value >= low) && (!bounded || value < high)) [[likely]]
+    if ((open ? value > low : value >= low) && (!bounded || (closed ? value <= high : value < high))) [[likely]]
       return value;
     if (bounded)
-      fail<ConfigError>("[", owner_, "] ", setting_, " must lie in ", open ? "(" : "[", low, ", ", high, "), got ",
-                        value);
+      fail<ConfigError>("[", owner_, "] ", setting_, " must lie in ", open ? "(" : "[", low, ", ", high,
+                        closed ? "], got " : "), got ", value);
     if (open) fail<ConfigError>("[", owner_, "] ", setting_, " must be above ", low, ", got ", value);
     fail<ConfigError>("[", owner_, "] ", setting_, " must not be ", low == 0 ? "negative" : join("below ", low),
                       " or NaN, got ", value);
