@@ -21,16 +21,6 @@ double accuracy(const Tensor& logits, const Tensor& labels) {
   return static_cast<double>(right) / static_cast<double>(n);
 }
 
-double percentile(std::vector<double> values, double p) {
-  if (values.empty()) fail<ConfigError>("[percentile] no values");
-  if (!(p >= 0 && p <= 100)) fail<ConfigError>("[percentile] ", p, " is outside [0, 100]");
-  std::sort(values.begin(), values.end());
-  const double place = p / 100 * static_cast<double>(values.size() - 1);
-  const auto below = static_cast<std::size_t>(place);
-  const std::size_t above = std::min(below + 1, values.size() - 1);
-  return values[below] + (place - static_cast<double>(below)) * (values[above] - values[below]);
-}
-
 std::vector<double> median_latencies(std::span<const std::function<void()>> calls, int rounds, double min_round_us) {
   using Clock = std::chrono::steady_clock;
   auto timed = [](const std::function<void()>& call, int repeats) {

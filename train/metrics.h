@@ -5,6 +5,7 @@
 #include <span>
 #include <vector>
 
+#include "espalier/core/percentile.h"
 #include "espalier/core/tensor.h"
 
 namespace espalier::train {
@@ -12,9 +13,6 @@ namespace espalier::train {
 /// Share of rows whose largest logit is at the label. logits [N, C], labels i64 [N]. NaN if N is 0.
 /// Errors: ShapeError, DTypeError.
 double accuracy(const Tensor& logits, const Tensor& labels);
-
-/// The p-th percentile, p in [0, 100], linear between neighbours. Errors: ConfigError for no values or p outside.
-double percentile(std::vector<double> values, double p);
 
 /// Median time of a call of each function, in microseconds, from `rounds` rounds that run them in turn, so that a slow
 /// moment of the machine hits all alike. A call that is short is repeated until a round lasts `min_round_us`.

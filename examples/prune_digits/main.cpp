@@ -77,8 +77,8 @@ LeNet300 train_network(const char* title, const data::TrainTest& data, const Set
                                   std::to_string(s.epochs) + "  loss " + with_decimals(info.mean_loss, 4) +
                                   "  sparsity " + with_decimals(100 * pruner.sparsity(), 1) + " %");
                   }});
-  clip = {steps, static_cast<double>(clipped) / static_cast<double>(steps), train::percentile(norms, 50),
-          train::percentile(norms, 90), train::percentile(norms, 99)};
+  clip = {steps, static_cast<double>(clipped) / static_cast<double>(steps), percentile(norms, 50),
+          percentile(norms, 90), percentile(norms, 99)};
   return model;
 }
 

@@ -19,18 +19,6 @@ TEST(Accuracy, OfNoRowsIsNotANumberAndShapesMustFit) {
   EXPECT_THROW(accuracy(Tensor::zeros({2, 3}), Tensor::zeros({2})), DTypeError);
 }
 
-TEST(Percentile, IsLinearBetweenNeighbours) {
-  const std::vector<double> values{40, 10, 30, 20};
-  EXPECT_DOUBLE_EQ(percentile(values, 0), 10);
-  EXPECT_DOUBLE_EQ(percentile(values, 100), 40);
-  EXPECT_DOUBLE_EQ(percentile(values, 50), 25);
-  EXPECT_DOUBLE_EQ(percentile(values, 90), 37);
-  EXPECT_DOUBLE_EQ(percentile({7}, 33), 7);
-  EXPECT_THROW(percentile({}, 50), ConfigError);
-  EXPECT_THROW(percentile(values, 101), ConfigError);
-  EXPECT_THROW(percentile(values, std::nan("")), ConfigError);
-}
-
 TEST(MedianLatencies, CallsEachFunctionInEveryRound) {
   int first = 0, second = 0;
   const std::vector<std::function<void()>> calls{[&] { ++first; }, [&] { ++second; }};
