@@ -80,7 +80,7 @@ std::string summary(const std::vector<Run>& runs) {
     text += std::string(clipped ? "clipped: " : "unclipped: ") + std::to_string(updates.size()) + " of " +
             std::to_string(all) + " solved";
     if (!updates.empty())
-      text += ", after " + grouped(std::lround(espalier::train::percentile(updates, 50))) + " updates in the median";
+      text += ", after " + grouped(std::lround(espalier::percentile(updates, 50))) + " updates in the median";
     text += "\n";
   }
   return text;
