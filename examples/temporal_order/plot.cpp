@@ -158,9 +158,9 @@ std::string draw(const std::vector<Run>& runs, const Settings& s) {
   Drawing d(norm.from + bottom);
 
   d.text(left, 24,
-         espalier::join("Temporal order over ", s.length, " symbols: ", s.hidden, " tanh units, ", s.init,
-                        " initialisation, lr ", s.lr, ", batch ", s.batch),
-         "font-size=\"14\" font-weight=\"bold\"");
+         espalier::join("Temporal order, ", s.length, " symbols: ", s.hidden, " tanh units, ", s.init, " start, lr ",
+                        s.lr, ", batch ", s.batch),
+         "font-size=\"13\" font-weight=\"bold\"");
   double legend = width - right;
   for (const Arm& arm : arms) {
     const auto count = std::count_if(runs.begin(), runs.end(), [&](const Run& r) { return r.clipped == arm.clipped; });
@@ -179,7 +179,7 @@ std::string draw(const std::vector<Run>& runs, const Settings& s) {
   const double decades = std::ceil((norm.high - norm.low) / 6);
   for (double power = norm.low; power <= norm.high; power += decades)
     tick(d, x, norm.at(power),
-         power < -3 || power > 4 ? "1e" + with_decimals(power, 0) : espalier::join(std::pow(10, power)));
+         power < -3 || power > 3 ? "1e" + with_decimals(power, 0) : espalier::join(std::pow(10, power)));
   if (s.clip)
     d.line(x.from, norm.at(std::log10(*s.clip)), x.to, norm.at(std::log10(*s.clip)),
            "stroke=\"#444\" stroke-dasharray=\"5 4\"");
