@@ -1,15 +1,15 @@
 // The whole step, clip and all, against loops written by hand for exactly this chain.
 //
-// Both run in turns within one iteration, on gradients that were just written, as behind a backward. `ratio` is the
-// library's time over that of the hand-written loop.
+// Both run in turns within one iteration. `ratio` is the library's time over that of the hand-written loop, or over that
+// of the chain without what was added.
 #include <benchmark/benchmark.h>
-#include <immintrin.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <vector>
 
+#include "bench/step_by_hand.h"
 #include "espalier/core/parallel.h"
 #include "espalier/optim/adagrad.h"
 #include "espalier/optim/adam.h"
@@ -31,101 +31,79 @@ double typical(std::vector<double> x) {
   return x[x.size() / 10];
 }
 
-/// One tensor of the hand-written loop.
-struct ByHand {
-  std::vector<float> w, g, m, v;
-  explicit ByHand(std::size_t n) : w(n, 0.5f), g(n), m(n), v(n) {}
-};
-
-[[gnu::target("avx2,fma")]] double sum_squares(const std::vector<float>& g) {
-  __m256 sum[4] = {};
-  std::size_t i = 0;
-  for (; i + 32 <= g.size(); i += 32)
-    for (std::size_t k = 0; k < 4; ++k) {
-      const __m256 x = _mm256_loadu_ps(&g[i + 8 * k]);
-      sum[k] = _mm256_fmadd_ps(x, x, sum[k]);
-    }
-  alignas(32) float lane[8];
-  _mm256_store_ps(lane, _mm256_add_ps(_mm256_add_ps(sum[0], sum[1]), _mm256_add_ps(sum[2], sum[3])));
-  double total = 0;
-  for (float x : lane) total += static_cast<double>(x);
-  for (; i < g.size(); ++i) total += static_cast<double>(g[i]) * static_cast<double>(g[i]);
-  return total;
-}
-
-[[gnu::target("avx2,fma")]] void adam(ByHand& p, float c, float step, float root) {
-  const __m256 b1 = _mm256_set1_ps(0.9f), c1 = _mm256_set1_ps(0.1f), b2 = _mm256_set1_ps(0.999f),
-               c2 = _mm256_set1_ps(0.001f), scale = _mm256_set1_ps(c), s = _mm256_set1_ps(-step),
-               r = _mm256_set1_ps(root), eps = _mm256_set1_ps(1e-8f);
-  for (std::size_t i = 0; i + 8 <= p.w.size(); i += 8) {
-    const __m256 g = _mm256_mul_ps(scale, _mm256_loadu_ps(&p.g[i]));
-    const __m256 m = _mm256_fmadd_ps(b1, _mm256_loadu_ps(&p.m[i]), _mm256_mul_ps(c1, g));
-    const __m256 v = _mm256_fmadd_ps(b2, _mm256_loadu_ps(&p.v[i]), _mm256_mul_ps(_mm256_mul_ps(c2, g), g));
-    _mm256_storeu_ps(&p.m[i], m);
-    _mm256_storeu_ps(&p.v[i], v);
-    const __m256 d = _mm256_div_ps(_mm256_mul_ps(s, m), _mm256_fmadd_ps(_mm256_sqrt_ps(v), r, eps));
-    _mm256_storeu_ps(&p.w[i], _mm256_add_ps(_mm256_loadu_ps(&p.w[i]), d));
-  }
-}
-
-[[gnu::target("avx2,fma")]] void momentum(ByHand& p, float c, float lr) {
-  const __m256 mu = _mm256_set1_ps(0.9f), scale = _mm256_set1_ps(c), l = _mm256_set1_ps(-lr);
-  for (std::size_t i = 0; i + 8 <= p.w.size(); i += 8) {
-    const __m256 m = _mm256_fmadd_ps(mu, _mm256_loadu_ps(&p.m[i]), _mm256_mul_ps(scale, _mm256_loadu_ps(&p.g[i])));
-    _mm256_storeu_ps(&p.m[i], m);
-    _mm256_storeu_ps(&p.w[i], _mm256_fmadd_ps(l, m, _mm256_loadu_ps(&p.w[i])));
-  }
-}
-
 enum class Kind { adam, sgd };
 
-void step_by_hand(std::vector<ByHand>& model, Kind kind, int t) {
-  double total = 0;
-  for (const ByHand& p : model) total += sum_squares(p.g);
-  const double norm = std::sqrt(total), c = norm > 1 ? 1 / norm : 1;
-  for (ByHand& p : model) {
-    if (kind == Kind::sgd)
-      momentum(p, static_cast<float>(c), 0.01f);
-    else
-      adam(p, static_cast<float>(c), static_cast<float>(1e-3 / (1 - std::pow(0.9, t))),
-           static_cast<float>(1 / std::sqrt(1 - std::pow(0.999, t))));
-  }
+void step_by_hand(std::vector<bench::ByHand>& model, Kind kind, int t, float decay) {
+  kind == Kind::sgd ? bench::momentum_step_by_hand(model, 0.01f) : bench::adam_step_by_hand(model, t, 1e-3f, decay);
 }
 
-/// Arguments: tensors, elements of each, threads of the library, masked.
-void run(benchmark::State& state, const optim::Chain& chain, Kind kind) {
-  const auto tensors = static_cast<std::size_t>(state.range(0));
-  const Index n = state.range(1);
-  const ThreadLimit limit(static_cast<int>(state.range(2)));
+/// Parameters of the library with a gradient each, every tenth weight live if `masked`.
+struct Library {
   std::vector<Parameter> parameters;
+  std::vector<Tensor> gradients;
   ParameterList list;
-  std::vector<ByHand> hand(tensors, ByHand(static_cast<std::size_t>(n)));
-  for (std::size_t k = 0; k < tensors; ++k) {
-    parameters.emplace_back(Tensor::full({n}, 0.5), "p" + std::to_string(k));
-    list.push_back({"p" + std::to_string(k), parameters.back().ref()});
-    if (state.range(3) == 0) continue;
-    Mask mask(n);
-    for (Index i = 0; i < n; ++i) mask.set(i, (i * 2654435761u >> 7) % 10 == 0);
-    parameters.back().set_mask(mask);
+  Library(Index tensors, const Shape& shape, bool masked) {
+    const Index n = count(shape);
+    for (Index k = 0; k < tensors; ++k) {
+      parameters.emplace_back(Tensor::full(shape, 0.5), "p" + std::to_string(k));
+      list.push_back({"p" + std::to_string(k), parameters.back().ref()});
+      gradients.push_back(Tensor::linspace(-1, 1, n).reshape(shape));
+      if (!masked) continue;
+      Mask mask(n);
+      for (Index i = 0; i < n; ++i) mask.set(i, (i * 2654435761u >> 7) % 10 == 0);
+      parameters.back().set_mask(mask);
+    }
   }
-  const Tensor gradient = Tensor::linspace(-1, 1, n);
-  optim::Optimizer optimizer(list, chain);
+  /// Gives back the gradients that the last step consumed; it left their values alone.
+  double step(optim::Optimizer& optimizer) const {
+    for (std::size_t k = 0; k < parameters.size(); ++k) parameters[k].ref()->mutable_grad() = gradients[k];
+    const auto begin = Clock::now();
+    optimizer.step();
+    return std::chrono::duration<double>(Clock::now() - begin).count();
+  }
+};
+
+/// Arguments: tensors, elements of each, threads of the library, masked.
+void run(benchmark::State& state, const optim::Chain& chain, Kind kind, float decay = 0) {
+  const Index tensors = state.range(0), n = state.range(1);
+  const ThreadLimit limit(static_cast<int>(state.range(2)));
+  const Library model(tensors, {n}, state.range(3) != 0);
+  std::vector<bench::ByHand> hand(static_cast<std::size_t>(tensors), bench::ByHand(static_cast<std::size_t>(n)));
+  if (state.range(3) != 0)
+    for (bench::ByHand& p : hand) {
+      const auto words = model.parameters[0].ref()->mask().words();
+      p.mask.assign(words.begin(), words.end());
+    }
+  for (std::size_t k = 0; k < hand.size(); ++k) std::copy_n(model.gradients[k].data<float>(), n, hand[k].g.data());
+  optim::Optimizer optimizer(model.list, chain);
   std::vector<double> library, by_hand;
   int t = 0;
   for (auto _ : state) {
-    for (const Parameter& p : parameters) p.ref()->accumulate(gradient);
-    auto begin = Clock::now();
-    optimizer.step();
-    library.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
-    for (ByHand& p : hand) std::copy_n(gradient.data<float>(), n, p.g.data());
-    begin = Clock::now();
-    step_by_hand(hand, kind, ++t);
+    library.push_back(model.step(optimizer));
+    const auto begin = Clock::now();
+    step_by_hand(hand, kind, ++t, decay);
     by_hand.push_back(std::chrono::duration<double>(Clock::now() - begin).count());
     state.SetIterationTime(library.back());
   }
   state.counters["ratio"] = typical(library) / typical(by_hand);
   state.counters["library_us"] = typical(library) * 1e6;
   state.counters["hand_us"] = typical(by_hand) * 1e6;
+}
+
+/// What one transform more costs: the chain with it against the chain without, in turns.
+void added(benchmark::State& state, const optim::Chain& without, const optim::Chain& with) {
+  const ThreadLimit limit(static_cast<int>(state.range(0)));
+  const Shape shape = {100, 1000};
+  const Library a(100, shape, false), b(100, shape, false);
+  optim::Optimizer base(a.list, without), more(b.list, with);
+  std::vector<double> times_base, times_more;
+  for (auto _ : state) {
+    times_base.push_back(a.step(base));
+    times_more.push_back(b.step(more));
+    state.SetIterationTime(times_more.back());
+  }
+  state.counters["ratio"] = typical(times_more) / typical(times_base);
+  state.counters["without_us"] = typical(times_base) * 1e6;
 }
 
 void sizes(benchmark::internal::Benchmark* b) {
@@ -135,17 +113,33 @@ void sizes(benchmark::internal::Benchmark* b) {
     b->Args({1000, 1000, 1, masked});
   }
   b->Args({100, 100000, 2, 0});
+  b->Args({100, 100000, 2, 1});
+  b->Args({1000, 1000, 2, 0});
 }
 
 BENCHMARK_CAPTURE(run, clip_adam, chain(optim::clip_by_global_norm(1.0), optim::adam()), Kind::adam)->Apply(sizes);
 BENCHMARK_CAPTURE(run, clip_sgd_momentum,
                   chain(optim::clip_by_global_norm(1.0), optim::sgd({.lr = 0.01, .momentum = 0.9})), Kind::sgd)
     ->Apply(sizes);
-BENCHMARK_CAPTURE(run, clip_value_adam_clamp,
-                  chain(optim::clip_by_global_norm(1.0), optim::clip_by_value(0.5), optim::adam(),
-                        optim::clamp_parameters(-2, 2)),
-                  Kind::adam)
+// Masked: mask, clip, Adam, decay, apply, mask.
+BENCHMARK_CAPTURE(run, clip_adamw, chain(optim::clip_by_global_norm(1.0), optim::adamw({.weight_decay = 0.01})),
+                  Kind::adam, 0.01f)
     ->Apply(sizes);
+
+void threads(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"threads"})->Arg(1)->Arg(2)->UseManualTime()->Unit(benchmark::kMillisecond);
+}
+const optim::Chain clip = optim::clip_by_global_norm(1.0), direction = optim::adam();
+BENCHMARK_CAPTURE(added, nothing, chain(clip, direction), chain(clip, direction))->Apply(threads);
+BENCHMARK_CAPTURE(added, value_clip_behind, chain(clip, direction), chain(clip, optim::clip_by_value(0.5), direction))
+    ->Apply(threads);
+BENCHMARK_CAPTURE(added, value_clip_before, chain(clip, direction), chain(optim::clip_by_value(0.5), clip, direction))
+    ->Apply(threads);
+BENCHMARK_CAPTURE(added, value_clip_of_update, chain(clip, direction),
+                  chain(clip, direction, optim::clip_by_value(0.5)))
+    ->Apply(threads);
+BENCHMARK_CAPTURE(added, clamp, chain(clip, direction), chain(clip, direction, optim::clamp_parameters(-2, 2)))
+    ->Apply(threads);
 
 // Other directions against the hand-written loop that moves as much memory: `ratio` is over that floor.
 BENCHMARK_CAPTURE(run, clip_lion, chain(optim::clip_by_global_norm(1.0), optim::lion()), Kind::sgd)->Apply(sizes);

@@ -5,6 +5,7 @@
 #   tests/golden/                   espalier-golden
 #   examples/<name>.cpp             <name>; so is examples/<name>/ with a main.cpp
 #   bench/*_bench.cpp               one Google Benchmark program each; the other .cpp files: espalier-bench
+#   bench/*_by_hand.cpp             yardsticks, linked into all of these
 #
 # A file shared within one of these trees is included by its path from the top: `#include "tests/autograd/op_table.h"`.
 
@@ -53,14 +54,17 @@ if(ESPALIER_BUILD_BENCHMARKS)
   file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/bench/*.cpp)
   set(micro ${sources})
   list(FILTER micro INCLUDE REGEX "_bench\\.cpp$")
-  list(FILTER sources EXCLUDE REGEX "_bench\\.cpp$")
-  if(sources)
-    espalier_program(espalier-bench ${sources})
-  endif()
+  set(yardsticks ${sources})
+  list(FILTER yardsticks INCLUDE REGEX "_by_hand\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "_(bench|by_hand)\\.cpp$")
+  add_library(espalier_by_hand STATIC ${yardsticks})
+  espalier_program_settings(espalier_by_hand)
+  espalier_program(espalier-bench ${sources})
+  target_link_libraries(espalier-bench PRIVATE espalier_by_hand)
   foreach(source IN LISTS micro)
     cmake_path(GET source STEM name)
     espalier_program(${name} ${source})
-    target_link_libraries(${name} PRIVATE benchmark::benchmark benchmark::benchmark_main hwy::hwy)
+    target_link_libraries(${name} PRIVATE espalier_by_hand benchmark::benchmark benchmark::benchmark_main hwy::hwy)
   endforeach()
 endif()
 

@@ -18,6 +18,7 @@ class GivenBound final {
 
   std::string settings() const { return max_norm_.describe() + (by_density_ ? ", scaled by density" : ""); }
   void begin(const StepContext& context) { bound_ = max_norm_.at(context.step); }
+  bool second_counts_zeros() const { return by_density_; }
   template <class T>
   Figure second(Block<T>& b) const {
     return by_density_ ? static_cast<Figure>(b.live()) : 0;
@@ -65,6 +66,7 @@ class ClipByValue final : public TransformOf<ClipByValue> {
   std::string name() const override { return "clip_by_value"; }
   std::string settings() const override { return bounds_.describe() + (measure_only_ ? ", measure only" : ""); }
   bool keeps_zeros() const override { return measure_only_ || bounds_.always_hold_zero(); }
+  bool passes_zeros() const override { return keeps_zeros(); }
   bool is_clip() const override { return true; }
 
   void begin(const StepContext& context) override {

@@ -27,6 +27,7 @@ class Sgd final : public TransformOf<Sgd> {
     return remembers_ ? std::vector<StateSpec>{{"momentum"}} : std::vector<StateSpec>{};
   }
   bool keeps_zeros() const override { return true; }
+  bool passes_zeros() const override { return !remembers_ && decay_now_ == 0; }
   bool makes_update() const override { return true; }
 
   void begin(const StepContext& context) override {

@@ -87,6 +87,9 @@ class Transform {
   /// An input of 0 gives 0. If not (noise, a mean subtracted, a map whose author does not say), the pipeline applies
   /// the mask again behind it.
   virtual bool keeps_zeros() const { return false; }
+  /// A block whose gradient is 0 may be left out: measure() would add nothing, apply() would change neither it nor the
+  /// value nor a state. What spares the rows that a row-sparse gradient does not have. Asked behind begin().
+  virtual bool passes_zeros() const { return false; }
   /// Its output is to be added to the value. A chain has exactly one such transform for each parameter.
   virtual bool makes_update() const { return false; }
   /// It works on values, after the update.

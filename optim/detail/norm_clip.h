@@ -36,6 +36,7 @@ struct Measurement {
 ///   Figure bound(const Measurement&) const;
 /// and, if it needs them,
 ///   template <class T> Figure second(Block<T>&) const;   // another figure (p finite)
+///   bool second_counts_zeros() const;                    // it is not 0 where the gradient is; without: true
 ///   Figure size_of(const Measurement&) const;            // what is held against the bound, if not the norm
 ///   Figure coefficient(Figure norm, Figure bound) const;
 ///   void observe(double norm), end();                    // Span::everything: ahead of bound(), and once it is certain
@@ -58,6 +59,11 @@ class NormClip final : public TransformOf<NormClip<Rule>> {
   Span measures() const override { return own_.span; }
   Combine combines() const override { return std::isinf(own_.p) ? Combine::max : Combine::sum; }
   bool keeps_zeros() const override { return true; }
+  bool passes_zeros() const override {
+    bool second_is_zero = !requires(const Rule& rule, Block<float>& b) { rule.second(b); };
+    if constexpr (requires { rule_.second_counts_zeros(); }) second_is_zero = !rule_.second_counts_zeros();
+    return second_is_zero && own_.span != Span::unit;
+  }
   bool is_clip() const override { return true; }
   bool finds_nonfinite() const override { return true; }
 

@@ -43,7 +43,6 @@ StepReport Pipeline::step() {
   begin_stages(context);
   run_hooks(context, report);
   if (!report.skipped) {
-    look_up_rows();
     cut_into_tasks();
     writing_ = false;
     gradient_scale_ = options_.average ? 1 / static_cast<double>(options_.accumulate) : 1;
@@ -61,6 +60,7 @@ StepReport Pipeline::step() {
 void Pipeline::look_at_parameters(StepReport& report) {
   has_gradient_.resize(parameters_.size());
   updates_now_.resize(parameters_.size());
+  rows_.clear();
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const ParameterState& p = *parameters_[i].parameter;
     if (!p.owned()) [[unlikely]]
@@ -75,11 +75,12 @@ void Pipeline::look_at_parameters(StepReport& report) {
       fail<ConfigError>("[step] '", parameters_[i].name, "' was ", types_[i] == 0 ? "f32 " : "f64 ", shapes_[i],
                         " when the optimizer was built and is now ", value.dtype(), " ", value.shape(),
                         ". Hint: build a new optimizer after the shapes have changed");
-    has_gradient_[i] = p.grad().defined();
+    has_gradient_[i] = p.has_grad();
     updates_now_[i] = updates_[i] + has_gradient_[i];
-    report.with_gradient += has_gradient_[i];
+    if (has_gradient_[i]) rows_.push_back(make_row(i));
   }
-  report.without_gradient = static_cast<Index>(parameters_.size()) - report.with_gradient;
+  report.with_gradient = static_cast<Index>(rows_.size());
+  report.without_gradient = static_cast<Index>(parameters_.size() - rows_.size());
 }
 
 void Pipeline::begin_stages(const StepContext& context) {
@@ -93,7 +94,6 @@ void Pipeline::run_hooks(const StepContext& context, StepReport& report) {
   const auto due = [&](const std::shared_ptr<StepHook>& hook) { return hook->due(context.step); };
   if (std::none_of(hooks_.begin(), hooks_.end(), due)) return;
   if (options_.nonfinite != Nonfinite::propagate) {  // a mask that a hook sets cannot be taken back
-    look_up_rows();
     cut_into_tasks();
     run(Sweep{.check = true});
     if (!all_finite(true) && !handle_nonfinite(report)) {
@@ -103,6 +103,7 @@ void Pipeline::run_hooks(const StepContext& context, StepReport& report) {
   }
   for (const auto& hook : hooks_)
     if (due(hook)) hook->begin(context);
+  for (Row& row : rows_) row = make_row(row.parameter);  // hooks set masks
 }
 
 Pipeline::Row Pipeline::make_row(std::size_t i) const {
@@ -110,10 +111,12 @@ Pipeline::Row Pipeline::make_row(std::size_t i) const {
   // Written through only after start_writing(), which raises the versions.
   const auto bytes = [](const Tensor& t) { return t.defined() ? const_cast<std::byte*>(t.bytes()) : nullptr; };
   const bool soft = p.mask_mode() == MaskMode::soft, masked = p.mask().defined();
+  const RowSparse* sparse = wants_dense_ ? nullptr : p.row_gradient();
   return {.parameter = i,
           .type = types_[i],
           .value = bytes(soft ? p.dense() : p.value()),
-          .gradient = bytes(p.grad()),
+          .gradient = sparse || !p.has_grad() ? nullptr : bytes(p.grad()),
+          .sparse = sparse,
           .mask = masked && !soft ? p.mask().words().data() : nullptr,
           .soft_mask = soft ? p.mask().words().data() : nullptr,
           .shown = soft ? bytes(p.value()) : nullptr,
@@ -124,10 +127,10 @@ Pipeline::Row Pipeline::make_row(std::size_t i) const {
           .last_piece = 0};
 }
 
-void Pipeline::look_up_rows() {
-  rows_.clear();
-  for (std::size_t i = 0; i < parameters_.size(); ++i)
-    if (has_gradient_[i]) rows_.push_back(make_row(i));
+void Pipeline::densify(Row& row) {
+  if (!row.sparse) return;
+  row.gradient = const_cast<std::byte*>(parameters_[row.parameter].parameter->grad().bytes());
+  row.sparse = nullptr;
 }
 
 void Pipeline::cut_into_tasks() {
@@ -204,7 +207,7 @@ void Pipeline::start_writing() {
   writing_ = true;
   for (const Row& row : rows_) {
     ParameterState& p = *parameters_[row.parameter].parameter;
-    p.mutable_grad().write_bytes(op);
+    if (!row.sparse) p.mutable_grad().write_bytes(op);
     if (goal_ == Goal::change_gradients) continue;
     p.mutable_value().write_bytes(op);
     if (row.soft_mask) p.mutable_dense().write_bytes(op);
@@ -220,7 +223,8 @@ bool Pipeline::all_finite(bool counts) const {
 bool Pipeline::handle_nonfinite(StepReport& report) {
   Index count = 0, first = -1;
   const Row* where = nullptr;
-  for (const Row& row : rows_)
+  for (Row& row : rows_) {
+    densify(row);
     by_type(row.type, [&]<class T>() {
       for_each_block(0, row.size, kernels::block_size, [&](Index at, Index size) {
         T* g = offset<T>(row.gradient, at);
@@ -237,6 +241,7 @@ bool Pipeline::handle_nonfinite(StepReport& report) {
           if (!std::isfinite(g[i])) g[i] = 0;
       });
     });
+  }
   if (count == 0)  // a sum of powers beyond the range of any number
     fail<ConfigError>("[step] the norm is too large to be computed with this p. Hint: a smaller p, or infinity");
   report.nonfinite = count;

@@ -76,7 +76,8 @@ class Pipeline final {
     std::size_t parameter;
     int type;  // 0: f32, 1: f64
     void* value;
-    void* gradient;
+    void* gradient;             // null if it is row-sparse,
+    const RowSparse* sparse;    // then this
     const std::uint64_t* mask;  // hard
     const std::uint64_t* soft_mask;
     void* shown;              // soft: mask * value is written here
@@ -105,7 +106,7 @@ class Pipeline final {
 
   void look_at_parameters(StepReport& report);
   Row make_row(std::size_t parameter) const;
-  void look_up_rows();
+  void densify(Row& row);
   void cut_into_tasks();
   void run_hooks(const StepContext& context, StepReport& report);
   void begin_stages(const StepContext& context);
@@ -119,6 +120,11 @@ class Pipeline final {
   void run_whole(const Sweep& sweep);
   template <class T>
   void run_piece(const Sweep& sweep, std::size_t index);
+  /// The gradient of a block of a row-sparse one, written to `out`; false if all of it is 0.
+  template <class T>
+  bool assemble(const Row& row, Index begin, Index size, T* out) const;
+  /// A block without gradient may be left out of this sweep.
+  bool passes_zeros(const Sweep& sweep, const Row& row) const;
   template <class T>
   void measure(const Stage& stage, Block<T>& b, const Row& row, std::size_t piece);
   template <class T>
@@ -149,6 +155,7 @@ class Pipeline final {
   std::vector<Stage> stages_;            // gradient transforms, then constraints
   std::vector<std::size_t> last_stage_;  // [parameter]: the last gradient transform that works on it
   std::vector<Sweep> sweeps_;
+  bool wants_dense_ = false;  // a sweep writes over gradients
   std::vector<std::shared_ptr<StepHook>> hooks_;
   std::vector<std::shared_ptr<StepListener>> listeners_;
   std::vector<ClipRecord> blank_records_;

@@ -202,6 +202,8 @@ void Pipeline::plan() {
   while (gradients < stages_.size() && !stages_[gradients].transform->is_constraint()) ++gradients;
   plan_gradients(gradients);
   if (goal_ == Goal::update_values) plan_values(gradients);
+  wants_dense_ =
+      std::any_of(sweeps_.begin(), sweeps_.end(), [](const Sweep& s) { return s.store || (s.whole && !s.on_values); });
 
   if (options_.nonfinite == Nonfinite::propagate) return;
   Sweep& first = sweeps_.front();

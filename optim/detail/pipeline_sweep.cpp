@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "espalier/core/parallel.h"
+#include "espalier/core/row_sparse.h"
 #include "espalier/optim/detail/blocks.h"
 #include "espalier/optim/detail/pipeline.h"
 
@@ -63,18 +64,23 @@ void Pipeline::run_piece(const Sweep& sweep, std::size_t index) {
   const Piece& piece = pieces_[index];
   const Row& row = rows_[piece.row];
   const Stage* measuring = measuring_stage(sweep, row);
-  const bool only_checks = !measuring && !sweep.writes();
+  const bool only_checks = !measuring && !sweep.writes(), skips_zeros = row.sparse && passes_zeros(sweep, row);
   alignas(64) T scratch[Block<T>::capacity];
   MaskWindows windows;
   double keep = keeps_[index];
   for_each_block(piece.begin, piece.end, row.block, [&](Index at, Index size) {
+    const T* gradient = offset<T>(row.gradient, at);
+    if (row.sparse && !sweep.on_values) {
+      if (!assemble(row, at, size, scratch) && skips_zeros) return;
+      gradient = scratch;
+    }
     if (sweep.check && !sweep.check_is_measure)
-      checks_[index] +=
-          kernels::step<T>().count_nonfinite(offset<T>(row.gradient, at), windows.hard.of(row.mask, at, size), size);
+      checks_[index] += kernels::step<T>().count_nonfinite(gradient, windows.hard.of(row.mask, at, size), size);
     if (only_checks) return;
     if (!sweep.on_values) {
       Block<T> b = make_block<T>(row, at, size, false, windows);
       if (!sweep.store) b.scratch_ = scratch;
+      b.source_ = gradient;
       b.keep_ = keeps_[index];
       apply_stages(b, sweep.from, sweep.upto, row, sweep.apply, done_[index]);
       if (sweep.store) {
@@ -163,6 +169,33 @@ void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, con
     stage.transform->apply(b);
     if (!stage.keeps_zeros) b.remask();
   }
+}
+
+template <class T>
+bool Pipeline::assemble(const Row& row, Index begin, Index size, T* out) const {
+  const std::span<const Index> stored(row.sparse->rows().data<Index>(),
+                                      static_cast<std::size_t>(row.sparse->rows().size()));
+  const T* values = row.sparse->values().data<T>();
+  const Index width = row.size / row.sparse->shape()[0], end = begin + size;
+  auto next = std::lower_bound(stored.begin(), stored.end(), begin / width);
+  const bool any = next != stored.end() && *next * width < end;
+  std::fill_n(out, size, T(0));
+  for (; next != stored.end() && *next * width < end; ++next) {
+    const Index from = std::max(*next * width, begin), upto = std::min((*next + 1) * width, end);
+    std::copy_n(values + (next - stored.begin()) * width + (from - *next * width), upto - from, out + (from - begin));
+  }
+  return any;
+}
+
+bool Pipeline::passes_zeros(const Sweep& sweep, const Row& row) const {
+  const auto all_pass = [&](std::size_t from, std::size_t upto) {
+    for (std::size_t t = from; t < upto; ++t)
+      if (stages_[t].active && stages_[t].selected[row.parameter] && !stages_[t].transform->passes_zeros())
+        return false;
+    return true;
+  };
+  return all_pass(sweep.from, sweep.upto) && all_pass(sweep.measure, sweep.measure_end) &&
+         (!sweep.apply || all_pass(sweep.upto, sweep.constraints_upto));
 }
 
 template <class T>
