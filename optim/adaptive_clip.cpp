@@ -15,24 +15,25 @@ namespace {
 /// A part of the weight's own norm.
 class WeightBound final {
  public:
-  WeightBound(detail::Range part, const char* owner, double eps) : part_(std::move(part)), eps_(eps) {
-    if (!(eps >= 0)) fail<ConfigError>("[", owner, "] eps must not be negative or NaN, got ", eps);
-  }
+  WeightBound(detail::Range part, detail::Range eps) : part_(std::move(part)), eps_(std::move(eps)) {}
 
-  std::string settings() const { return part_.describe() + join(", eps ", eps_); }
-  void begin(const StepContext& context) { now_ = part_.at(context.step); }
+  std::string settings() const { return part_.describe() + ", " + eps_.describe(); }
+  void begin(const StepContext& context) {
+    part_now_ = part_.at(context.step);
+    eps_now_ = eps_.at(context.step);
+  }
   template <class T>
   Figure second(Block<T>& b) const {
     return b.value_sum_squares();
   }
   Figure bound(const detail::Measurement& m) const {
-    const Figure norm = std::sqrt(m.second), least = eps_;
-    return now_ * (norm < least ? least : norm);  // NaN stays
+    const Figure norm = std::sqrt(m.second), least = eps_now_;
+    return part_now_ * (norm < least ? least : norm);  // NaN stays
   }
 
  private:
-  detail::Range part_;
-  double eps_, now_ = 0;
+  detail::Range part_, eps_;
+  double part_now_ = 0, eps_now_ = 0;
 };
 
 class PercentileBound final {
@@ -70,16 +71,16 @@ class PercentileBound final {
 class ZScoreBound final {
  public:
   explicit ZScoreBound(ZclipOptions o)
-      : alpha_(o.alpha),
-        warm_up_(o.warm_up),
+      : warm_up_(o.warm_up),
+        alpha_("zclip", "alpha", std::move(o.alpha), detail::fraction),
         z_("zclip", "z", std::move(o.z)),
         max_norm_("zclip", "max_norm", std::move(o.max_norm)) {
-    if (!(alpha_ >= 0 && alpha_ < 1)) fail<ConfigError>("[zclip] alpha must lie in [0, 1), got ", alpha_);
     if (warm_up_ < 1) fail<ConfigError>("[zclip] warm_up must be at least 1, got ", warm_up_);
   }
 
-  std::string settings() const { return z_.describe() + join(", alpha ", alpha_, ", warm_up ", warm_up_); }
+  std::string settings() const { return z_.describe() + ", " + alpha_.describe() + join(", warm_up ", warm_up_); }
   void begin(const StepContext& context) {
+    alpha_now_ = alpha_.at(context.step);
     z_now_ = z_.at(context.step);
     max_now_ = max_norm_.at(context.step);
     after_ = now_;
@@ -93,7 +94,7 @@ class ZScoreBound final {
     }
     bound_ = std::min(own, max_now_);
     after_ = now_;
-    if (std::isfinite(norm)) after_.learn(std::min(norm, own), alpha_, warm_up_);
+    if (std::isfinite(norm)) after_.learn(std::min(norm, own), alpha_now_, warm_up_);
   }
   Figure bound(const detail::Measurement&) const { return bound_; }
   void end() { now_ = after_; }
@@ -126,10 +127,9 @@ class ZScoreBound final {
       ++count;
     }
   };
-  double alpha_;
   std::int64_t warm_up_;
-  detail::Range z_, max_norm_;
-  double z_now_ = 0, max_now_ = 0, bound_ = 0;
+  detail::Range alpha_, z_, max_norm_;
+  double alpha_now_ = 0, z_now_ = 0, max_now_ = 0, bound_ = 0;
   Statistics now_, after_;
 };
 
@@ -178,14 +178,16 @@ class QuantileBound final {
 }  // namespace
 
 Chain clip_adaptive(ClipAdaptiveOptions o) {
+  constexpr const char* name = "clip_adaptive";
   return detail::NormClip(
-      {.name = "clip_adaptive", .span = o.per_tensor ? Span::tensor : Span::unit, .measure_only = o.measure_only},
-      WeightBound({"clip_adaptive", "clipping", std::move(o.clipping)}, "clip_adaptive", o.eps));
+      {.name = name, .span = o.per_tensor ? Span::tensor : Span::unit, .measure_only = o.measure_only},
+      WeightBound({name, "clipping", std::move(o.clipping)}, {name, "eps", std::move(o.eps)}));
 }
 
 Chain clip_update_ratio(ClipUpdateRatioOptions o) {
-  return detail::NormClip({.name = "clip_update_ratio", .span = Span::tensor, .measure_only = o.measure_only},
-                          WeightBound({"clip_update_ratio", "tau", std::move(o.tau)}, "clip_update_ratio", o.eps));
+  constexpr const char* name = "clip_update_ratio";
+  return detail::NormClip({.name = name, .span = Span::tensor, .measure_only = o.measure_only},
+                          WeightBound({name, "tau", std::move(o.tau)}, {name, "eps", std::move(o.eps)}));
 }
 
 Chain autoclip(AutoclipOptions o) {

@@ -12,7 +12,7 @@ namespace espalier::optim {
 
 struct ClipAdaptiveOptions {
   Scalar clipping = 0.01;   ///< lambda
-  double eps = 1e-3;        ///< least norm of a weight: units that start at 0 can learn
+  Scalar eps = 1e-3;        ///< least norm of a weight: units that start at 0 can learn
   bool per_tensor = false;  ///< norms of whole parameters in place of units
   bool measure_only = false;
 };
@@ -26,7 +26,7 @@ Chain clip_adaptive(ClipAdaptiveOptions options = {});
 
 struct ClipUpdateRatioOptions {
   Scalar tau = 0.1;   ///< the largest part of its own size by which a weight may change
-  double eps = 1e-3;  ///< least norm of a weight
+  Scalar eps = 1e-3;  ///< least norm of a weight
   bool measure_only = false;
 };
 /// The same of updates, behind an optimizer, for each parameter: u <- u tau max(||w||, eps) / ||u|| where ||u|| > tau
@@ -49,7 +49,7 @@ Chain autoclip(AutoclipOptions options = {});
 inline Chain autoclip(Scalar percentile) { return autoclip(AutoclipOptions{.percentile = std::move(percentile)}); }
 
 struct ZclipOptions {
-  double alpha = 0.97;  ///< of the moving mean and variance
+  Scalar alpha = 0.97;  ///< of the moving mean and variance
   Scalar z = 2.5;       ///< z_T: so many standard deviations above the mean are too many
   std::int64_t warm_up =
       25;  ///< norms whose mean and variance the moving ones start from; nothing is clipped meanwhile
@@ -73,7 +73,7 @@ struct ClipByQuantileOptions {
 /// clip_by_global_norm with a bound C that follows a quantile of the norms: C <- C exp(-eta (b - gamma)) behind each step,
 /// b = 1 if the step passed unclipped, ||g|| <= C, else 0. Errors: ConfigError for a quantile outside [0, 1], a negative
 /// rate, an initial that is not positive and finite, min > max. Cost: as clip_by_global_norm.
-/// Andrew, Thakkar, McMahan and Ramaswamy 2021, section 2 (there with clients in place of steps).
+/// Andrew, Thakkar, McMahan and Ramaswamy 2021 (there with clients in place of steps).
 Chain clip_by_quantile(ClipByQuantileOptions options = {});
 
 }  // namespace espalier::optim
