@@ -9,6 +9,7 @@
 #include "espalier/autograd/ops/join.h"
 #include "espalier/autograd/ops/scan.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/compare.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/reduce.h"
 #include "espalier/core/scan.h"
@@ -272,6 +273,19 @@ Variable norm(const Variable& x, double p, const Dims& axes, bool keepdim) {
 
 Variable normalize(const Variable& x, double p, int axis, double eps) {
   return div(x, clamp(norm(x, p, {axis}, true), eps, infinity));
+}
+
+Variable renorm(const Variable& x, double p, int axis, double max_norm) {
+  if (!(p > 0)) fail<ConfigError>("[renorm] p must be positive, got ", p);
+  if (!(max_norm >= 0)) fail<ConfigError>("[renorm] max_norm must not be negative or NaN, got ", max_norm);
+  const Index kept = reduced_axes("renorm", {axis}, x.rank())[0];
+  if (x.rank() == 1) return reshape(renorm(reshape(x, {x.size(), 1}), p, 0, max_norm), x.shape());
+  Dims others;
+  for (Index k = 0; k < x.rank(); ++k)
+    if (k != kept) others.push_back(k);
+  const Variable length = norm(x, p, others, true);
+  const Tensor one = Tensor::ones({}, x.dtype());
+  return mul(x, where(gt(length.value(), max_norm), max_norm / (length + 1e-7), one));
 }
 
 Variable cosine_similarity(const Variable& a, const Variable& b, int axis, double eps) {

@@ -42,6 +42,10 @@ Variable logsumexp(const Variable& x, const Dims& axes = {}, bool keepdim = fals
 Variable norm(const Variable& x, double p = 2, const Dims& axes = {}, bool keepdim = false);
 /// x / max(norm(x, p, axis), eps).
 Variable normalize(const Variable& x, double p = 2, int axis = 1, double eps = 1e-12);
+/// torch.renorm: x[..., j, ...] along `axis` times max_norm / (n + 1e-7) where its norm n, over the other axes, is above
+/// max_norm; else unchanged. Rows of a table that are too long: renorm(table, 2, 0, 1). Gradient: through the norm, too.
+/// Errors: IndexError; ConfigError unless p > 0 and max_norm >= 0.
+Variable renorm(const Variable& x, double p, int axis, double max_norm);
 /// sum(a b) / (max(|a|, eps) max(|b|, eps)) along `axis`; a and b broadcast. Errors: ShapeError, DTypeError.
 Variable cosine_similarity(const Variable& a, const Variable& b, int axis = 1, double eps = 1e-8);
 

@@ -122,6 +122,20 @@ auto axes_with(int rank, unsigned searched) {
 /// The same with at least two elements on the last axis, which unbiased variances need to be finite.
 std::vector<Shape> at_least_two(Lengths& draw) { return {{draw.length(), draw.length(), 1 + draw.positive()}}; }
 
+auto renormed(double p, int axis, double max_norm) {
+  return [=](std::span<const Array> in) {
+    Array y = in[0];
+    Index stride = 1;
+    for (int a = axis + 1; a < y.shape.rank(); ++a) stride *= y.shape[a];
+    std::vector<double> sums(static_cast<std::size_t>(y.shape[axis]));
+    const auto own = [&](Index i) -> double& { return sums[static_cast<std::size_t>(i / stride % y.shape[axis])]; };
+    for (Index i = 0; i < y.size(); ++i) own(i) += std::pow(std::abs(y[i]), p);
+    for (Index i = 0; i < y.size(); ++i)
+      if (const double n = std::pow(own(i), 1 / p); n > max_norm) y[i] *= max_norm / (n + 1e-7);
+    return y;
+  };
+}
+
 Array cosine(std::span<const Array> in) {
   Array y({in[0].shape[0], in[0].shape[2]});
   const Index n = in[0].shape[1], inner = in[0].shape[2];
@@ -200,6 +214,9 @@ std::vector<OpCase> more_cases() {
          return y;
        },
        axes(3), off_zero},
+      {"renorm", VARIABLE(renorm(v[0], 2, 1, 2.5)), renormed(2, 1, 2.5), axes(3), off_zero},
+      {"renorm: 1, last axis", VARIABLE(renorm(v[0], 1, -1, 4)), renormed(1, 2, 4), axes(3), off_zero},
+      {"renorm: of a vector", VARIABLE(renorm(v[0], 3, 0, 1)), renormed(3, 0, 1), axes(1), off_zero},
       {"cosine_similarity", VARIABLE(cosine_similarity(v[0], v[1], 1)), cosine,
        [](Lengths& draw) {
          const Shape whole{draw.length(), draw.length(), draw.length()};
