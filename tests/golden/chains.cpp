@@ -7,6 +7,7 @@
 #include "espalier/optim/adagrad.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/adam_variants.h"
+#include "espalier/optim/adaptive_clip.h"
 #include "espalier/optim/asgd.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/rprop.h"
@@ -73,6 +74,10 @@ optim::Chain clip_chain(const std::string& op, const Args& args) {
        }},
       {"clip_by_global_norm", [](const Args& a) { return optim::clip_by_global_norm(a.number("clip_norm")); }},
       {"clip_by_norm", [](const Args& a) { return optim::clip_per_tensor_norm(a.number("clip_norm")); }},
+      {"clip_by_rms", [](const Args& a) { return optim::clip_by_rms(a.number("threshold")); }},
+      {"agc",
+       [](const Args& a) { return optim::clip_adaptive({.clipping = a.number("clipping"), .eps = a.number("eps")}); }},
+      {"autoclip", [](const Args& a) { return optim::autoclip({.percentile = a.number("percentile"), .eps = 1e-6}); }},
       {"clip_grad_value", [](const Args& a) { return optim::clip_by_value(a.number("clip_value")); }},
       {"clamp_grad",
        [](const Args& a) {

@@ -2,6 +2,7 @@
 #include <cstring>
 #include <limits>
 
+#include "espalier/autograd/ops/reduce.h"
 #include "espalier/optim/constraint.h"
 #include "espalier/optim/sgd.h"
 #include "tests/golden/chains.h"
@@ -17,7 +18,8 @@ bool same_bytes(const Tensor& a, const Tensor& b) {
 
 void clip(const Case& golden, DType type, Checker& checker, const optim::Chain& stages) {
   const std::vector<Tensor> gradients = numbered(golden, "in.g", type);
-  const std::vector<Parameter> parameters = make_parameters(gradients);
+  const std::vector<Parameter> parameters =
+      make_parameters(golden.has("in.p0") ? numbered(golden, "in.p", type) : gradients);
   for (std::size_t j = 0; j < gradients.size(); ++j) parameters[j].ref()->accumulate(gradients[j].clone());
 
   const bool strict = golden.args.flag("error_if_nonfinite");
@@ -73,12 +75,47 @@ void max_norm(const Case& golden, DType type, Checker& checker) {
   constrain(golden, type, checker, optim::max_norm({.max_norm = golden.args.number("max_value", 0), .eps = 1e-7}));
 }
 
+/// A clip with a history: steps of one run, from 0 at a rate of 1, climbing, so that the weight is the clipped gradient.
+void autoclip(const Case& golden, DType type, Checker& checker) {
+  const std::vector<Tensor> gradients = numbered(golden, "in.g", type);
+  std::vector<Tensor> values, clipped;
+  for (const Tensor& g : gradients) {
+    values.push_back(Tensor::zeros(g.select(0, 0).shape(), type));
+    clipped.push_back(Tensor::zeros(g.shape(), type));
+  }
+  const std::vector<Parameter> parameters = make_parameters(values);
+  optim::Optimizer optimizer(list_of(parameters), chain(clip_chain("autoclip", golden.args), optim::sgd({.lr = 1, .maximize = true})));
+  std::vector<double> norms, bounds;
+  for (Index t = 0; t < golden.args.integer("steps"); ++t) {
+    for (std::size_t j = 0; j < parameters.size(); ++j) {
+      parameters[j].ref()->set_value(values[j]);
+      parameters[j].ref()->accumulate(gradients[j].select(0, t).clone());
+    }
+    const optim::StepReport report = optimizer.step();
+    for (std::size_t j = 0; j < parameters.size(); ++j) clipped[j].select(0, t).copy_from(parameters[j].value());
+    norms.push_back(report["autoclip"].norm_before);
+    bounds.push_back(report["autoclip"].bound);
+  }
+  for (std::size_t j = 0; j < parameters.size(); ++j) checker.compare("out.g" + std::to_string(j), clipped[j]);
+  checker.compare("out.norms", Tensor::from(norms, {static_cast<Index>(norms.size())}));
+  checker.compare("out.threshold", Tensor::from(bounds, {static_cast<Index>(bounds.size())}));
+}
+
+void renormed(const Case& golden, DType type, Checker& checker) {
+  const Args& a = golden.args;
+  checker.compare("out.g0", renorm(golden.get("in.g0", type), a.number("p"), static_cast<int>(a.integer("dim")),
+                                   a.number("maxnorm"))
+                                .value());
+}
+
 }  // namespace
 
 std::vector<Row> clip_rows() {
   return {
-      stage("clip_grad_norm"), stage("clip_by_global_norm"), stage("clip_by_norm"),        stage("clip_grad_value"),
-      stage("clamp_grad"),     {"compose", compose},         {"clamp_param", clamp_param}, {"max_norm", max_norm},
+      stage("clip_grad_norm"),  stage("clip_by_global_norm"), stage("clip_by_norm"),
+      stage("clip_grad_value"), stage("clamp_grad"),          stage("agc"),
+      stage("clip_by_rms"),     {"autoclip", autoclip},       {"compose", compose},
+      {"renorm", renormed},     {"clamp_param", clamp_param}, {"max_norm", max_norm},
   };
 }
 
