@@ -6,34 +6,12 @@
 #include <bit>
 #include <limits>
 
-#include "tests/optim/support.h"
+#include "tests/optim/clip_support.h"
 
 namespace espalier::optim {
 namespace {
 
 using namespace testing;
-constexpr double inf = std::numeric_limits<double>::infinity();
-
-/// Gradients after the chain, and the report.
-struct Clipped {
-  std::vector<std::vector<double>> gradients;
-  StepReport report;
-  double norm(double p = 2) const { return testing::norm(gradients, p); }
-};
-Clipped clip(const Chain& chain, const std::vector<std::vector<double>>& gradients, DType type = DType::f32,
-             ApplyOptions options = {}) {
-  std::vector<Parameter> parameters;
-  ParameterList list;
-  for (const auto& g : gradients) {
-    parameters.push_back(parameter("p" + std::to_string(parameters.size()), std::vector<double>(g.size(), 1), type));
-    give_gradient(parameters.back(), g);
-    list.push_back({parameters.back().ref()->name(), parameters.back().ref()});
-  }
-  Clipped result;
-  result.report = apply_to_gradients(list, chain, options);
-  for (const Parameter& p : parameters) result.gradients.push_back(values_of(p.grad()));
-  return result;
-}
 
 TEST(ClipByGlobalNorm, ScalesAllGradientsTogether) {
   for (DType type : {DType::f32, DType::f64}) {

@@ -76,6 +76,9 @@ TYPED_TEST(StepKernelsTest, MapsAgreeWithPlainLoops) {
         "load_clamped", [&](T* out) { k.load_clamped(out, from, T(2), T(-1), T(3), mask, n); },
         [](T a, T) { return std::clamp(2 * a, T(-1), T(3)); }, true);
     check(
+        "load_squashed", [&](T* out) { k.load_squashed(out, from, T(2), T(1.5), mask, n); },
+        [](T a, T) { return static_cast<T>(1.5 * std::tanh(2 * static_cast<double>(a) / 1.5)); }, true);
+    check(
         "load_shifted", [&](T* out) { k.load_shifted(out, from, T(2), T(5), mask, n); },
         [](T a, T) { return 2 * a + 5; }, true);
     check(
