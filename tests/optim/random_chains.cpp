@@ -8,6 +8,8 @@
 #include <memory>
 #include <sstream>
 
+#include "espalier/optim/adaptive_clip.h"
+#include "espalier/optim/soft_clip.h"
 #include "tests/optim/support.h"
 
 namespace espalier::optim::testing {
@@ -59,23 +61,44 @@ struct Part {
 
 double positive() { return *rc::gen::element(1e-3, 0.05, 0.3, 1.0, 4.0); }
 
+/// rule(p, norm of its gradient) is what the gradient of each parameter is multiplied by.
+template <class F>
+Rule scale_each(F factor) {
+  return [=](Model& m) {
+    for (Plain& p : m) {
+      if (p.g.empty()) continue;
+      const double c = factor(p, norm({p.g}));
+      for (double& g : p.g) g *= c;
+    }
+  };
+}
+
 Part random_gradient_part() {
   const double bound = positive();
-  switch (*rc::gen::inRange(0, 4)) {
+  const auto held = [](double n, double c) { return n > c ? c / n : 1; };
+  switch (*rc::gen::inRange(0, 9)) {
     case 0:
       return {clip_by_global_norm(bound), [=](Model& m) { scale_to(m, bound); }};
     case 1:
-      return {clip_per_tensor_norm(bound), [=](Model& m) {
-                for (Plain& p : m) {
-                  if (p.g.empty()) continue;
-                  Model one = {p};
-                  scale_to(one, bound);
-                  p.g = one[0].g;
-                }
-              }};
+      return {clip_per_tensor_norm(bound), scale_each([=](const Plain&, double n) { return held(n, bound); })};
     case 2:
       return {clip_by_value(bound),
               [=](Model& m) { each(m, [=](Plain& p, std::size_t i) { p.g[i] = std::clamp(p.g[i], -bound, bound); }); }};
+    case 3:
+      return {clip_per_unit_norm(bound), scale_each([=](const Plain&, double n) { return held(n, bound); })};
+    case 4:
+      return {clip_by_rms(bound), scale_each([=](const Plain& p, double n) {
+                return held(n, bound * std::sqrt(static_cast<double>(std::count(p.live.begin(), p.live.end(), true))));
+              })};
+    case 5:
+      return {clip_adaptive({.clipping = bound, .eps = 1e-2}),
+              scale_each([=](const Plain& p, double n) { return held(n, bound * std::max(norm({p.w}), 1e-2)); })};
+    case 6:
+      return {clip_smooth_norm({.tau = bound, .per_tensor = true}),
+              scale_each([=](const Plain&, double n) { return bound / std::hypot(bound, n); })};
+    case 7:
+      return {clip_tanh(bound),
+              [=](Model& m) { each(m, [=](Plain& p, std::size_t i) { p.g[i] = bound * std::tanh(p.g[i] / bound); }); }};
     default:
       return {AddOne(), [](Model& m) {
                 each(m, [](Plain& p, std::size_t i) { p.g[i] += 1; });
