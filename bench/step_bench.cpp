@@ -14,11 +14,13 @@
 #include "espalier/optim/adagrad.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/adam_variants.h"
+#include "espalier/optim/adaptive_clip.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/constraint.h"
 #include "espalier/optim/lion.h"
 #include "espalier/optim/optimizer.h"
 #include "espalier/optim/sgd.h"
+#include "espalier/optim/soft_clip.h"
 
 namespace espalier {
 namespace {
@@ -146,6 +148,45 @@ BENCHMARK_CAPTURE(run, clip_lion, chain(optim::clip_by_global_norm(1.0), optim::
 BENCHMARK_CAPTURE(run, clip_rmsprop, chain(optim::clip_by_global_norm(1.0), optim::rmsprop()), Kind::sgd)->Apply(sizes);
 BENCHMARK_CAPTURE(run, clip_adagrad, chain(optim::clip_by_global_norm(1.0), optim::adagrad()), Kind::sgd)->Apply(sizes);
 BENCHMARK_CAPTURE(run, clip_nadam, chain(optim::clip_by_global_norm(1.0), optim::nadam()), Kind::adam)->Apply(sizes);
+
+/// What a clip adds: clip + Adam with it and without it, in turns. `ratio` is one over the other.
+void added(benchmark::State& state, const optim::Chain& clip) {
+  const auto tensors = static_cast<std::size_t>(state.range(0));
+  const Index rows = state.range(1), columns = state.range(2);
+  const ThreadLimit limit(1);
+  const Tensor gradient = Tensor::linspace(-1, 1, rows * columns).reshape({rows, columns});
+  std::vector<Parameter> parameters;
+  ParameterList lists[2];
+  for (std::size_t k = 0; k < 2 * tensors; ++k) {
+    parameters.emplace_back(Tensor::full({rows, columns}, 0.5), "p" + std::to_string(k));
+    lists[k % 2].push_back({parameters.back().ref()->name(), parameters.back().ref()});
+  }
+  const optim::Chain without = chain(optim::clip_by_global_norm(1.0), optim::adam());
+  optim::Optimizer optimizers[] = {{lists[0], without},
+                                   {lists[1], chain(optim::clip_by_global_norm(1.0), clip, optim::adam())}};
+  std::vector<double> times[2];
+  for (auto _ : state) {
+    for (int k : {0, 1}) {
+      for (const NamedParameter& p : lists[k]) p.parameter->accumulate(gradient);
+      const auto begin = Clock::now();
+      optimizers[k].step();
+      times[k].push_back(std::chrono::duration<double>(Clock::now() - begin).count());
+    }
+    state.SetIterationTime(times[1].back());
+  }
+  state.counters["ratio"] = typical(times[1]) / typical(times[0]);
+}
+void shapes(benchmark::internal::Benchmark* b) {
+  b->ArgNames({"tensors", "rows", "columns"})->UseManualTime()->Unit(benchmark::kMillisecond);
+  b->Args({100, 200, 500});   // 10 million, in units that fit a block
+  b->Args({1000, 20, 50});    // one million in small tensors
+  b->Args({10, 100, 10000});  // units that do not
+}
+BENCHMARK_CAPTURE(added, clip_value, optim::clip_by_value(0.5))->Apply(shapes);
+BENCHMARK_CAPTURE(added, clip_tanh, optim::clip_tanh(0.5))->Apply(shapes);
+BENCHMARK_CAPTURE(added, clip_per_unit_norm, optim::clip_per_unit_norm(0.5))->Apply(shapes);
+BENCHMARK_CAPTURE(added, agc, optim::clip_adaptive())->Apply(shapes);
+BENCHMARK_CAPTURE(added, autoclip, optim::autoclip())->Apply(shapes);
 
 /// What a step costs apart from arithmetic: three parameters with three elements.
 void tiny(benchmark::State& state, const optim::Chain& chain) {
