@@ -4,13 +4,9 @@
 #include <cstdint>
 
 #include "espalier/core/error.h"
+#include "espalier/core/kernels/random_place.h"
 
 namespace espalier::kernels {
-
-/// A place in the sequence of a counter-based generator, see core/rng.h.
-struct RandomPlace {
-  std::uint64_t key, stream, counter;
-};
 
 /// Blocks of 128 bits that one word of keep bits takes.
 inline constexpr std::uint64_t blocks_per_word = 16;
