@@ -27,6 +27,7 @@ OptimizerState Optimizer::state() const { return pipeline_->state(); }
 Tensor Optimizer::state(const std::string& transform, const std::string& state, std::size_t parameter) const {
   return pipeline_->state(transform, state, parameter);
 }
+Memory Optimizer::memory(const std::string& transform) const { return pipeline_->memory(transform); }
 void Optimizer::load_state(const OptimizerState& state) { pipeline_->load_state(state); }
 std::string Optimizer::describe() const { return pipeline_->describe(); }
 

@@ -93,6 +93,8 @@ class Optimizer {
   OptimizerState state() const;
   /// A copy of one state: state("ema", "average", k) of parameters()[k]. Errors: ConfigError if there is none.
   Tensor state(const std::string& transform, const std::string& state, std::size_t parameter) const;
+  /// What one transform remembers besides its states, by key. Errors: ConfigError if there is none of this name.
+  Memory memory(const std::string& transform) const;
   /// Errors: ConfigError for a key that is missing, unknown, or has another shape or type; then nothing was changed.
   void load_state(const OptimizerState& state);
   /// The sweeps as they will run.

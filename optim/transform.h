@@ -82,6 +82,8 @@ class Transform {
   virtual std::string settings() const { return {}; }
   virtual std::vector<StateSpec> states() const { return {}; }
   virtual Span measures() const { return Span::nothing; }
+  /// Of Span::unit: where a unit fits into a block, apply() gets blocks of several whole units and measures by itself.
+  virtual bool takes_whole_units() const { return false; }
   virtual Combine combines() const { return Combine::sum; }
   virtual Grain grain() const { return Grain::block; }
   /// An input of 0 gives 0. If not (noise, a mean subtracted, a map whose author does not say), the pipeline applies
@@ -103,6 +105,8 @@ class Transform {
 
   /// Once, for each parameter it is to work on. Errors: ConfigError if it cannot.
   virtual void check(const NamedParameter&) const {}
+  /// Once, when an optimizer is built: all of its parameters. What memory() holds may depend on them.
+  virtual void prepare(const ParameterList&) {}
   /// Once a step, before anything is written: evaluate schedules here. Errors leave everything as it was. Called again
   /// if the step begins anew with non-finite entries zeroed.
   virtual void begin(const StepContext&) {}

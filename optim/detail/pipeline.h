@@ -25,6 +25,7 @@ class Pipeline final {
   const ParameterList& parameters() const noexcept { return parameters_; }
   OptimizerState state() const;
   Tensor state(const std::string& transform, const std::string& state, std::size_t parameter) const;
+  Memory memory(const std::string& transform) const;
   void load_state(const OptimizerState& state);
   std::string describe() const;
 

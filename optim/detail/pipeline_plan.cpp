@@ -114,6 +114,7 @@ bool Pipeline::is_long(std::size_t parameter) const { return units_[parameter] >
 Pipeline::Stage Pipeline::make_stage(const Link& link, std::string name) const {
   Stage stage;
   stage.transform = link.transform->clone();
+  stage.transform->prepare(parameters_);
   stage.name = std::move(name);
   stage.when = link.when;
   stage.keeps_zeros = stage.transform->keeps_zeros();

@@ -48,6 +48,12 @@ Tensor Pipeline::state(const std::string& transform, const std::string& name, st
                     "' does not exist. Hint: state() lists all");
 }
 
+Memory Pipeline::memory(const std::string& transform) const {
+  for (const Stage& stage : stages_)
+    if (stage.name == transform) return stage.transform->memory();
+  fail<ConfigError>("[memory] the chain has no '", transform, "'. Hint: describe() shows the names");
+}
+
 void Pipeline::load_state(const OptimizerState& given) {
   const OptimizerState own = state();
   for (const auto& [key, tensor] : own) {

@@ -146,8 +146,8 @@ void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, con
     b.states_ = stage.views.data() + row.parameter * stage.states.size();
     b.last_ = last && t == last_stage_[row.parameter];
     b.again_ = t < done;
-    if (stage.span == Span::unit) {
-      const bool known = is_long(row.parameter);
+    const bool known = is_long(row.parameter);
+    if (stage.span == Span::unit && (known || !stage.transform->takes_whole_units())) {
       for_each_unit(b, row, [&](Block<T>& part, Index unit) {
         const Figures figures = known
                                     ? stage.figures[static_cast<std::size_t>(stage.first_figure[row.parameter] + unit)]
@@ -161,7 +161,7 @@ void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, con
       b.set_result();
       continue;
     }
-    if (stage.span != Span::nothing) {
+    if (stage.span == Span::tensor || stage.span == Span::everything) {
       const Figures& figures = stage.figures[static_cast<std::size_t>(stage.first_figure[row.parameter])];
       b.figures_[0] = figures[0];
       b.figures_[1] = figures[1];
