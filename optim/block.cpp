@@ -6,6 +6,7 @@
 #include <type_traits>
 
 #include "espalier/core/kernels/step.h"
+#include "espalier/core/kernels/transforms.h"
 
 namespace espalier::optim {
 namespace {
@@ -115,6 +116,21 @@ void Block<T>::center() {
   if (count == 0) return;
   const Figure mean = sum() / static_cast<Figure>(count);
   kernels::step<T>().load_shifted(scratch_, source_, static_cast<T>(scale_), static_cast<T>(-mean), mask_, size_);
+  set_result();
+}
+
+template <class T>
+void Block<T>::center_units() {
+  if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+  kernels::transforms<T>().load_centered(scratch_, source_, static_cast<T>(scale_), unit_size_, mask_, size_);
+  set_result();
+}
+
+template <class T>
+void Block<T>::soft_threshold(double s) {
+  if (!plain_scale()) materialise();
+  kernels::transforms<T>().load_softened(scratch_, source_, static_cast<T>(scale_), static_cast<T>(s), read_mask_,
+                                         size_);
   set_result();
 }
 

@@ -57,6 +57,8 @@ class Block {
   /// Bits of live weights, 64 to a word, from this block's first element; null: all are live.
   const std::uint64_t* mask() const noexcept { return mask_; }
   Index live() const noexcept;  ///< how many are
+  /// The same of a soft mask, which hides weights and leaves them to be trained; null: there is none.
+  const std::uint64_t* soft_mask() const noexcept { return soft_mask_; }
 
   // --- verbs ---------------------------------------------------------------------------------------------------------
   void multiply(Figure c) noexcept { scale_ *= c; }  ///< g <- c g. Pending: costs nothing
@@ -68,6 +70,8 @@ class Block {
   Index count_outside(double lo, double hi);         ///< only counts them
   Index squash(double bound);                        ///< g <- bound tanh(g / bound); returns how many lay beyond bound
   void center();                                     ///< g <- g - mean(g), over the live entries of the block
+  void center_units();                               ///< the same for each unit; the block must be made of whole ones
+  void soft_threshold(double s);  ///< g <- sign(g) max(|g| - s, 0), exactly 0 where |g| <= s; NaN stays
   void abs();
   void sign();  ///< -1, 0, 1; NaN stays
   /// w <- keep w, together with the update: decay that bypasses the transforms behind.
