@@ -131,16 +131,19 @@ BENCHMARK_CAPTURE(run, clip_adamw, chain(optim::clip_by_global_norm(1.0), optim:
 void threads(benchmark::internal::Benchmark* b) {
   b->ArgNames({"threads"})->Arg(1)->Arg(2)->UseManualTime()->Unit(benchmark::kMillisecond);
 }
-const optim::Chain clip = optim::clip_by_global_norm(1.0), direction = optim::adam();
-BENCHMARK_CAPTURE(added, nothing, chain(clip, direction), chain(clip, direction))->Apply(threads);
-BENCHMARK_CAPTURE(added, value_clip_behind, chain(clip, direction), chain(clip, optim::clip_by_value(0.5), direction))
+const optim::Chain norm_clip = optim::clip_by_global_norm(1.0), direction = optim::adam();
+BENCHMARK_CAPTURE(added, nothing, chain(norm_clip, direction), chain(norm_clip, direction))->Apply(threads);
+BENCHMARK_CAPTURE(added, value_clip_behind, chain(norm_clip, direction),
+                  chain(norm_clip, optim::clip_by_value(0.5), direction))
     ->Apply(threads);
-BENCHMARK_CAPTURE(added, value_clip_before, chain(clip, direction), chain(optim::clip_by_value(0.5), clip, direction))
+BENCHMARK_CAPTURE(added, value_clip_before, chain(norm_clip, direction),
+                  chain(optim::clip_by_value(0.5), norm_clip, direction))
     ->Apply(threads);
-BENCHMARK_CAPTURE(added, value_clip_of_update, chain(clip, direction),
-                  chain(clip, direction, optim::clip_by_value(0.5)))
+BENCHMARK_CAPTURE(added, value_clip_of_update, chain(norm_clip, direction),
+                  chain(norm_clip, direction, optim::clip_by_value(0.5)))
     ->Apply(threads);
-BENCHMARK_CAPTURE(added, clamp, chain(clip, direction), chain(clip, direction, optim::clamp_parameters(-2, 2)))
+BENCHMARK_CAPTURE(added, clamp, chain(norm_clip, direction),
+                  chain(norm_clip, direction, optim::clamp_parameters(-2, 2)))
     ->Apply(threads);
 
 // Other directions against the hand-written loop that moves as much memory: `ratio` is over that floor.

@@ -59,7 +59,7 @@ class Adam final : public TransformOf<Adam> {
     if (decoupled_) b.decay(1 - lr_now_ * decay_now_);
     const Correction& c = corrections_[b.parameter()];
     const double coupled = decoupled_ ? 0 : decay_now_;
-    const auto in = b.pending();
+    const auto in = amsgrad_ ? b.pending() : b.pending_within_bounds();
     T* const u = b.last() ? nullptr : b.result();
     if (amsgrad_) {
       kernels::directions<T>().amsgrad({b1_, b2_, c.step, c.root, eps_now_},
@@ -80,9 +80,11 @@ class Adam final : public TransformOf<Adam> {
                                    .eps = eps_now_,
                                    .scale = in.scale,
                                    .weight_decay = coupled,
-                                   .keep = b.keep()};
-      kernels::step<T>().adam(step, in.source, b.state(0).data(), b.state(1).data(), b.writable_value(), u, b.mask(),
-                              b.size());
+                                   .keep = b.keep(),
+                                   .low = in.low,
+                                   .high = in.high};
+      b.count_clamped(kernels::step<T>().adam(step, in.source, b.state(0).data(), b.state(1).data(), b.writable_value(),
+                                              u, b.mask(), b.size()));
     }
     b.last() ? b.set_applied() : b.set_result();
   }

@@ -45,18 +45,35 @@ bool Block<T>::plain_scale() const noexcept {
 
 template <class T>
 void Block<T>::materialise() {
-  if (plain_scale()) {
-    kernels::step<T>().load(scratch_, source_, static_cast<T>(scale_), read_mask_, size_);
-  } else {
+  if (!plain_scale()) {
     for (Index i = 0; i < size_; ++i)
       scratch_[i] = is_live(read_mask_, i) ? static_cast<T>(scale_ * static_cast<Figure>(source_[i])) : T(0);
+    source_ = scratch_;
+    scale_ = 1;
   }
+  const T scale = static_cast<T>(scale_), low = static_cast<T>(low_), high = static_cast<T>(high_);
+  const bool in_place = source_ == scratch_ && scale == 1 && !read_mask_;
+  if (clamps_ && in_place && kernels::step<T>().within(source_, low, high, size_)) return set_result();  // as usual
+  if (clamps_)
+    count_clamped(kernels::step<T>().load_clamped(scratch_, source_, scale, static_cast<T>(low_), static_cast<T>(high_),
+                                                  read_mask_, size_));
+  else if (source_ != scratch_ || scale != 1 || read_mask_)
+    kernels::step<T>().load(scratch_, source_, scale, read_mask_, size_);
   set_result();
 }
 
 template <class T>
+void Block<T>::scale_bounds(Figure c) {
+  const auto scaled = [&](double bound) { return bound == 0 ? 0.0 : static_cast<double>(bound * c); };
+  if (!(c > 0 || c < 0) || std::isinf(c)) return materialise();  // 0, NaN and infinity are for entries, not for bounds
+  const double low = scaled(low_), high = scaled(high_);
+  low_ = c > 0 ? low : high;
+  high_ = c > 0 ? high : low;
+}
+
+template <class T>
 void Block<T>::add(double c) {
-  if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+  if (clamps_ || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
   kernels::step<T>().load_shifted(scratch_, source_, static_cast<T>(scale_), static_cast<T>(c), mask_, size_);
   set_result();
 }
@@ -73,22 +90,17 @@ Index Block<T>::live() const noexcept {
 }
 
 template <class T>
-Index Block<T>::clamp_counted(double lo, double hi) {
-  if (!plain_scale()) materialise();
-  const Index outside = kernels::step<T>().load_clamped(scratch_, source_, static_cast<T>(scale_), static_cast<T>(lo),
-                                                        static_cast<T>(hi), read_mask_, size_);
-  set_result();
-  return outside;
-}
-
-template <class T>
-void Block<T>::clamp(double lo, double hi) {
-  clamp_counted(lo, hi);
+void Block<T>::clamp(double lo, double hi, std::atomic<Index>* moved) {
+  if (clamps_ || !plain_scale()) materialise();
+  clamps_ = true;
+  low_ = lo;
+  high_ = hi;
+  moved_ = moved;
 }
 
 template <class T>
 Index Block<T>::count_outside(double lo, double hi) {
-  if (!plain_scale()) materialise();
+  if (clamps_ || !plain_scale()) materialise();
   alignas(64) T nowhere[capacity];
   Index outside = 0;
   for (Index at = 0; at < size_; at += capacity)
@@ -100,7 +112,7 @@ Index Block<T>::count_outside(double lo, double hi) {
 
 template <class T>
 Index Block<T>::squash(double bound) {
-  if (!plain_scale()) materialise();
+  if (clamps_ || !plain_scale()) materialise();
   const T b = static_cast<T>(bound);
   if (std::isinf(b)) return 0;
   const Index beyond =
@@ -111,7 +123,7 @@ Index Block<T>::squash(double bound) {
 
 template <class T>
 void Block<T>::center() {
-  if (!plain_scale()) materialise();
+  if (clamps_ || !plain_scale()) materialise();
   const Index count = live();
   if (count == 0) return;
   const Figure mean = sum() / static_cast<Figure>(count);
@@ -121,14 +133,14 @@ void Block<T>::center() {
 
 template <class T>
 void Block<T>::center_units() {
-  if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+  if (clamps_ || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
   kernels::transforms<T>().load_centered(scratch_, source_, static_cast<T>(scale_), unit_size_, mask_, size_);
   set_result();
 }
 
 template <class T>
 void Block<T>::soft_threshold(double s) {
-  if (!plain_scale()) materialise();
+  if (clamps_ || !plain_scale()) materialise();
   kernels::transforms<T>().load_softened(scratch_, source_, static_cast<T>(scale_), static_cast<T>(s), read_mask_,
                                          size_);
   set_result();
@@ -147,12 +159,17 @@ void Block<T>::sign() {
 // The pending factor stays outside of the sums: it is applied to the figure.
 
 template <class T>
-Figure Block<T>::sum() const {
+Figure Block<T>::sum() {
+  if (clamps_) materialise();
   return scale_ * static_cast<Figure>(kernels::step<T>().sum(source_, read_mask_, size_));
 }
 
 template <class T>
-Figure Block<T>::sum_squares() const {
+Figure Block<T>::sum_squares() {
+  if (clamps_ && std::is_same_v<T, float> && plain_scale())  // squares of doubles may need a second look
+    return kernels::step<T>().sum_squares_clamped(source_, static_cast<T>(scale_), static_cast<T>(low_),
+                                                  static_cast<T>(high_), read_mask_, size_);
+  if (clamps_) materialise();
   return scale_ * scale_ * sum_of_squares(source_, read_mask_, size_);
 }
 
@@ -162,19 +179,22 @@ Figure Block<T>::value_sum_squares() const {
 }
 
 template <class T>
-Figure Block<T>::sum_abs() const {
+Figure Block<T>::sum_abs() {
+  if (clamps_) materialise();
   const double s = kernels::step<T>().abs_sum(source_, read_mask_, size_);
   const bool again = !(s < (std::is_same_v<T, double> ? safe_high : 1e37));  // f32 lanes may have overflowed
   return magnitude(scale_) * (again ? sum_slowly(source_, read_mask_, size_, magnitude) : Figure(s));
 }
 
 template <class T>
-Figure Block<T>::max_abs() const {
+Figure Block<T>::max_abs() {
+  if (clamps_) materialise();
   return magnitude(scale_) * static_cast<Figure>(kernels::step<T>().abs_max(source_, read_mask_, size_));
 }
 
 template <class T>
-Figure Block<T>::sum_powers(double p) const {
+Figure Block<T>::sum_powers(double p) {
+  if (clamps_) materialise();
   const double most = kernels::step<T>().abs_max(source_, read_mask_, size_);
   if (!(most > 0) || std::isinf(most)) return static_cast<Figure>(most);  // zeros only, or NaN or infinite
   double s = 0;                                                           // relative to the largest: nothing overflows

@@ -5,8 +5,9 @@
 // vectorised whatever flags their caller is compiled with; map(f) is one loop of the caller's compiler.
 #pragma once
 
-#include <algorithm>
+#include <atomic>
 #include <cstdint>
+#include <limits>
 #include <span>
 
 #include "espalier/core/error.h"
@@ -52,8 +53,8 @@ class Block {
   }
   /// What this transform measured, of the unit, tensor or whole selection that the block belongs to.
   Figure figure(std::size_t k = 0) const noexcept { return figures_[k]; }
-  /// This transform has been run on this block before in this step, see Transform::apply.
-  bool again() const noexcept { return again_; }
+  /// It will not be run on this block again in this step: the sweep writes. What is counted is counted then.
+  bool settles() const noexcept { return settles_; }
   /// Bits of live weights, 64 to a word, from this block's first element; null: all are live.
   const std::uint64_t* mask() const noexcept { return mask_; }
   Index live() const noexcept;  ///< how many are
@@ -61,17 +62,21 @@ class Block {
   const std::uint64_t* soft_mask() const noexcept { return soft_mask_; }
 
   // --- verbs ---------------------------------------------------------------------------------------------------------
-  void multiply(Figure c) noexcept { scale_ *= c; }  ///< g <- c g. Pending: costs nothing
-  void add(double c);                                ///< g <- g + c
-  void add(double c, std::span<const T> x);          ///< g <- g + c x
-  void add_value(double c) { add(c, value()); }      ///< g <- g + c w: decay as part of the gradient
-  void clamp(double lo, double hi);                  ///< g <- g within [lo, hi]; NaN stays
-  Index clamp_counted(double lo, double hi);         ///< the same; returns how many live entries were outside
-  Index count_outside(double lo, double hi);         ///< only counts them
-  Index squash(double bound);                        ///< g <- bound tanh(g / bound); returns how many lay beyond bound
-  void center();                                     ///< g <- g - mean(g), over the live entries of the block
-  void center_units();                               ///< the same for each unit; the block must be made of whole ones
-  void soft_threshold(double s);  ///< g <- sign(g) max(|g| - s, 0), exactly 0 where |g| <= s; NaN stays
+  void multiply(Figure c) {  ///< g <- c g. Pending: costs nothing
+    if (clamps_) scale_bounds(c);
+    scale_ *= c;
+  }
+  void add(double c);                            ///< g <- g + c
+  void add(double c, std::span<const T> x);      ///< g <- g + c x
+  void add_value(double c) { add(c, value()); }  ///< g <- g + c w: decay as part of the gradient
+  /// g <- g within [lo, hi]; NaN stays. Pending. How many live entries were outside is added to `moved`, if given, by
+  /// the end of the step.
+  void clamp(double lo, double hi, std::atomic<Index>* moved = nullptr);
+  Index count_outside(double lo, double hi);  ///< only counts them
+  Index squash(double bound);                 ///< g <- bound tanh(g / bound); returns how many lay beyond bound
+  void center();                              ///< g <- g - mean(g), over the live entries of the block
+  void center_units();                        ///< the same for each unit; the block must be made of whole ones
+  void soft_threshold(double s);              ///< g <- sign(g) max(|g| - s, 0), exactly 0 where |g| <= s; NaN stays
   void abs();
   void sign();  ///< -1, 0, 1; NaN stays
   /// w <- keep w, together with the update: decay that bypasses the transforms behind.
@@ -83,7 +88,7 @@ class Block {
   /// g <- f(g), element by element, in one pass.
   template <class F>
   void map(F f) {
-    if (read_mask_ || !plain_scale()) materialise();  // mask bits are expanded in the library
+    if (read_mask_ || clamps_ || !plain_scale()) materialise();  // mask bits are expanded in the library
     const T* from = source_;
     T* to = scratch_;
     const T scale = static_cast<T>(scale_);
@@ -92,27 +97,37 @@ class Block {
   }
   /// The gradient in memory, to change in place.
   std::span<T> gradient() {
-    if (source_ != scratch_ || scale_ != 1 || read_mask_) materialise();
+    if (source_ != scratch_ || scale_ != 1 || read_mask_ || clamps_) materialise();
     return {scratch_, length()};
   }
 
   // --- figures of the gradient, over live coordinates ---------------------------------------------------------------
-  Figure sum() const;
-  Figure sum_squares() const;
-  Figure sum_abs() const;
-  Figure max_abs() const;             ///< NaN if there is one
-  Figure sum_powers(double p) const;  ///< of |g|^p
-  Figure value_sum_squares() const;   ///< of value()
+  Figure sum();
+  Figure sum_squares();
+  Figure sum_abs();
+  Figure max_abs();                  ///< NaN if there is one
+  Figure sum_powers(double p);       ///< of |g|^p
+  Figure value_sum_squares() const;  ///< of value()
 
   // --- for transforms that take what is pending into their own loop -------------------------------------------------
-  /// The gradient is scale * source[i], and 0 where mask() is.
+  /// The gradient is scale * source[i] within [low, high], and 0 where mask() is.
   struct Pending {
     const T* source;
     T scale;
+    double low, high;
   };
+  /// Without bounds: low and high are infinite. With them: whoever writes what is pending counts what it clamps.
   Pending pending() {
+    if (clamps_) materialise();
+    return pending_within_bounds();
+  }
+  Pending pending_within_bounds() {
     if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
-    return {source_, static_cast<T>(scale_)};
+    return {source_, static_cast<T>(scale_), low_, high_};
+  }
+  /// So many live entries were clamped by the caller's loop.
+  void count_clamped(Index n) noexcept {
+    if (n > 0 && moved_) moved_->fetch_add(n, std::memory_order_relaxed);
   }
   /// Nothing follows: w <- keep w + update, masked by mask(), may go straight into writable_value(); set_applied().
   bool last() const noexcept { return last_; }
@@ -124,6 +139,7 @@ class Block {
     source_ = scratch_;
     scale_ = 1;
     read_mask_ = nullptr;
+    if (clamps_) no_bounds();
   }
   /// The value was written, see last().
   void set_applied() noexcept { applied_ = true; }
@@ -138,6 +154,13 @@ class Block {
   /// The pending factor is a normal number of type T, so it may be multiplied with as it is.
   bool plain_scale() const noexcept;
   void materialise();
+  void scale_bounds(Figure c);
+  void no_bounds() noexcept {
+    clamps_ = false;
+    high_ = std::numeric_limits<double>::infinity();
+    low_ = -high_;
+    moved_ = nullptr;
+  }
 
   const T* source_ = nullptr;
   T* scratch_ = nullptr;
@@ -151,7 +174,9 @@ class Block {
   std::int64_t updates_ = 0;
   Figure scale_ = 1, figures_[2] = {0, 0};
   double keep_ = 1;
-  bool last_ = false, applied_ = false, again_ = false;
+  double low_ = -std::numeric_limits<double>::infinity(), high_ = -low_;  // pending on scale * source
+  std::atomic<Index>* moved_ = nullptr;
+  bool clamps_ = false, settles_ = false, last_ = false, applied_ = false;
 };
 
 extern template class Block<float>;

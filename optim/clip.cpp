@@ -76,8 +76,8 @@ class ClipByValue final : public TransformOf<ClipByValue> {
   template <class T>
   void apply(Block<T>& b) const {
     if (!measure_only_)
-      counts_.add(b, b.clamp_counted(bounds_.min(), bounds_.max()));
-    else if (!b.again())
+      b.clamp(bounds_.min(), bounds_.max(), counts_.counter(b));
+    else if (b.settles())
       counts_.add(b, b.count_outside(bounds_.min(), bounds_.max()));
   }
   void end(ClipRecord* record) override { counts_.end(*record); }

@@ -44,17 +44,19 @@ class Sgd final : public TransformOf<Sgd> {
       b.multiply(-lr_now_);  // pending: joins the loop that writes the value
       return;
     }
-    const auto in = b.pending();
+    const auto in = b.pending_within_bounds();
     const kernels::SgdStep step{.lr = lr_now_,
                                 .momentum = momentum_now_,
                                 .dampening = dampening_now_,
                                 .scale = in.scale,
                                 .weight_decay = decay_now_,
                                 .keep = b.keep(),
+                                .low = in.low,
+                                .high = in.high,
                                 .nesterov = nesterov_,
                                 .first = b.updates() == 1};
-    kernels::step<T>().sgd(step, in.source, remembers_ ? b.state(0).data() : nullptr, b.writable_value(),
-                           b.last() ? nullptr : b.result(), b.mask(), b.size());
+    b.count_clamped(kernels::step<T>().sgd(step, in.source, remembers_ ? b.state(0).data() : nullptr,
+                                           b.writable_value(), b.last() ? nullptr : b.result(), b.mask(), b.size()));
     b.last() ? b.set_applied() : b.set_result();
   }
 

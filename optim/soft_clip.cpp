@@ -45,7 +45,7 @@ class ClipTanh final : public TransformOf<ClipTanh> {
   void apply(Block<T>& b) const {
     if (!measure_only_)
       counts_.add(b, b.squash(bound_));
-    else if (!b.again())
+    else if (b.settles())
       counts_.add(b, b.count_outside(-bound_, bound_));
   }
   void end(ClipRecord* record) override { counts_.end(*record); }

@@ -142,6 +142,42 @@ double SumSquares(const T* x, Mask mask, Index n) {
   return OverLive(x, mask, n,
                   [](Index size, const auto& read) ESPALIER_INLINE_LAMBDA { return SumSquaresBlock<T>(size, read); });
 }
+/// 0 in the lanes behind the end of a vector, where a bound above 0 would have put itself.
+template <class T>
+HWY_INLINE Lane<T> KeepPresent(Whole, Lane<T> x) {
+  return x;
+}
+template <class T>
+HWY_INLINE Lane<T> KeepPresent(Part part, Lane<T> x) {
+  return IfThenElseZero(FirstN(Tag<T>(), static_cast<std::size_t>(part.count)), x);
+}
+
+template <class T>
+double SumSquaresClamped(const T* x, T scale, T low, T high, Mask mask, Index n) {
+  const Tag<T> d;
+  const auto s = hn::Set(d, scale), lo = hn::Set(d, low), hi = hn::Set(d, high);
+  const auto sum = [=](auto live) ESPALIER_INLINE_LAMBDA {
+    return SumSquaresBlock<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      return KeepPresent<T>(at, live.template Keep<T>(Clamped(Mul(s, at.Load(x + i)), lo, hi), i));
+    });
+  };
+  return mask ? sum(SomeLive(mask)) : sum(AllLive(mask));
+}
+template <class T>
+bool Within(const T* x, T low, T high, Index n) {
+  const Tag<T> d;
+  constexpr Index L = lanes_of<T>;
+  const auto lo = hn::Set(d, low), hi = hn::Set(d, high);
+  auto outside = hn::Zero(d);  // all bits of a lane once it was
+  Index i = 0;
+  for (; i + L <= n; i += L) {
+    const auto v = hn::LoadU(d, x + i);
+    outside = Or(outside, VecFromMask(d, Or(Lt(v, lo), Gt(v, hi))));
+  }
+  bool inside = hn::AllFalse(d, hn::MaskFromVec(outside));
+  for (; i < n; ++i) inside = inside && !(x[i] < low) && !(x[i] > high);
+  return inside;
+}
 template <class T>
 double AbsMax(const T* x, Mask mask, Index n) {
   return static_cast<double>(OverLive(
@@ -191,26 +227,35 @@ struct IntoScratch {
   }
   T* u;
 };
-/// The gradient a step starts from: scaled, with or without decay, dead lanes 0.
-template <class T, bool decays>
+/// The gradient a step starts from, dead lanes 0: scaled; if `general`, also clamped, the moved ones counted, and with
+/// decay.
+template <class T, bool general>
 struct Gradient {
   template <class At, class Live>
   HWY_INLINE Lane<T> operator()(At at, const Live& live, Index i) const {
     auto x = Mul(scale, at.Load(g + i));
-    if constexpr (decays) x = MulAdd(decay, at.Load(w + i), x);
+    if constexpr (general) {
+      const auto moved = OnlyPresent<T>(at, Or(Lt(x, low), Gt(x, high)));
+      *outside = Sub(*outside, BitCast(hn::RebindToSigned<Tag<T>>(), live.Keep(VecFromMask(Tag<T>(), moved))));
+      x = Clamped(x, low, high);
+      if (decays) x = MulAdd(decay, at.Load(w + i), x);
+    }
     return live.Keep(x);
   }
   const T* g;
   const T* w;
-  Lane<T> scale, decay;
+  Lane<T> scale, decay, low, high;
+  bool decays;
+  hn::Vec<hn::RebindToSigned<Tag<T>>>* outside;
 };
 
 /// run(gradient, live, out) with each of the three chosen once, ahead of the loop.
 template <class T, class Step, class Run>
-HWY_INLINE void ChooseStep(const Step& s, const T* g, T* w, T* u, Mask mask, const Run& run) {
+HWY_INLINE Index ChooseStep(const Step& s, const T* g, T* w, T* u, Mask mask, const Run& run) {
   const Tag<T> d;
-  const auto scale = hn::Set(d, static_cast<T>(s.scale)), decay = hn::Set(d, static_cast<T>(s.weight_decay));
-  const auto keep = hn::Set(d, static_cast<T>(s.keep));
+  const hn::RebindToSigned<Tag<T>> di;
+  const auto set = [](double x) ESPALIER_INLINE_LAMBDA { return hn::Set(Tag<T>(), static_cast<T>(x)); };
+  const auto keep = set(s.keep);
   const auto with_gradient = [&](auto gradient) ESPALIER_INLINE_LAMBDA {
     if (mask && u)
       run(gradient, SomeLive(mask), IntoScratch<T>{u});
@@ -221,20 +266,27 @@ HWY_INLINE void ChooseStep(const Step& s, const T* g, T* w, T* u, Mask mask, con
     else
       run(gradient, AllLive(mask), IntoValue<T>{w, keep});
   };
-  if (s.weight_decay != 0)
-    with_gradient(Gradient<T, true>{g, w, scale, decay});
-  else
-    with_gradient(Gradient<T, false>{g, w, scale, decay});
+  const bool clamps =
+      s.low > -std::numeric_limits<double>::infinity() || s.high < std::numeric_limits<double>::infinity();
+  const auto zero = hn::Zero(d);
+  if (!clamps && s.weight_decay == 0) {
+    with_gradient(Gradient<T, false>{g, w, set(s.scale), zero, zero, zero, false, nullptr});
+    return 0;
+  }
+  auto outside = hn::Zero(di);
+  with_gradient(Gradient<T, true>{g, w, set(s.scale), set(s.weight_decay), set(s.low), set(s.high), s.weight_decay != 0,
+                                  &outside});
+  return static_cast<Index>(hn::GetLane(hn::SumOfLanes(di, outside)));
 }
 
 template <class T>
-void Adam(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Index n) {
+Index Adam(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Index n) {
   const Tag<T> d;
   const auto b1 = hn::Set(d, static_cast<T>(s.beta1)), c1 = hn::Set(d, static_cast<T>(1 - s.beta1));
   const auto b2 = hn::Set(d, static_cast<T>(s.beta2)), c2 = hn::Set(d, static_cast<T>(1 - s.beta2));
   const auto step = hn::Set(d, static_cast<T>(-s.step)), root = hn::Set(d, static_cast<T>(s.root));
   const auto eps = hn::Set(d, static_cast<T>(s.eps));
-  ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
+  return ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
     ForEachVector<T>(n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
       const auto lives = live.template At<T>(i);
       const auto x = gradient(at, lives, i);
@@ -248,12 +300,12 @@ void Adam(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Inde
 }
 
 template <class T>
-void Sgd(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n) {
+Index Sgd(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n) {
   const Tag<T> d;
   const auto lr = hn::Set(d, static_cast<T>(-s.lr)), momentum = hn::Set(d, static_cast<T>(s.momentum));
   const auto fresh = hn::Set(d, static_cast<T>(s.first ? 1 : 1 - s.dampening));
   const auto old = hn::Set(d, static_cast<T>(s.first ? 0 : s.momentum));
-  ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
+  return ChooseStep(s, g, w, u, mask, [=](auto gradient, auto live, auto out) ESPALIER_INLINE_LAMBDA {
     const auto with_momentum = [=](auto at, Index i, Lane<T> x) ESPALIER_INLINE_LAMBDA {
       const auto mean = MulAdd(old, at.Load(m + i), Mul(fresh, x));
       at.Store(mean, m + i);
@@ -292,6 +344,8 @@ constexpr StepKernels<T> Table() {
       .blend = Blend<T>,
       .sum = SumOf<T, PlusValue>,
       .sum_squares = SumSquares<T>,
+      .sum_squares_clamped = SumSquaresClamped<T>,
+      .within = Within<T>,
       .abs_sum = SumOf<T, PlusAbs>,
       .abs_max = AbsMax<T>,
       .count_nonfinite = CountNonfinite<T>,

@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 
 #include "espalier/core/error.h"
 
@@ -16,20 +17,22 @@ inline constexpr Index block_size = 4096;
 using Mask = const std::uint64_t*;
 
 /// Kingma and Ba 2015, algorithm 1, with the bias corrections folded into `step` and `root`:
-///   g <- scale g + weight_decay w;  m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
+///   g <- clamp(scale g, low, high) + weight_decay w;  m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
 ///   d = -step m / (root sqrt(v) + eps),  step = lr / (1 - beta1^t),  root = 1 / sqrt(1 - beta2^t);
 /// u = d, or, without a u, w <- keep w + d (Loshchilov and Hutter 2019: keep = 1 - lr decay).
 struct AdamStep {
   double beta1 = 0.9, beta2 = 0.999, step = 1e-3, root = 1, eps = 1e-8;
   double scale = 1, weight_decay = 0, keep = 1;
+  double low = -std::numeric_limits<double>::infinity(), high = -low;
 };
 
-/// g <- scale g + weight_decay w;  m <- momentum m + (1 - dampening) g, at the first step m <- g;
+/// g <- clamp(scale g, low, high) + weight_decay w;  m <- momentum m + (1 - dampening) g, at the first step m <- g;
 ///   d = -lr m, with Nesterov -lr (g + momentum m), without momentum -lr g;
 /// u = d, or, without a u, w <- keep w + d. Sutskever et al. 2013.
 struct SgdStep {
   double lr = 1e-2, momentum = 0, dampening = 0;
   double scale = 1, weight_decay = 0, keep = 1;
+  double low = -std::numeric_limits<double>::infinity(), high = -low;
   bool nesterov = false, first = false;
 };
 
@@ -55,15 +58,19 @@ struct StepKernels {
   /// f32's comfortable range is taken again in f64, so it neither overflows nor vanishes.
   double (*sum)(const T* x, Mask mask, Index n);
   double (*sum_squares)(const T* x, Mask mask, Index n);
+  double (*sum_squares_clamped)(const T* x, T scale, T low, T high, Mask mask, Index n);  ///< of load_clamped's output
+  /// Every element lies in [low, high] or is NaN.
+  bool (*within)(const T* x, T low, T high, Index n);
   double (*abs_sum)(const T* x, Mask mask, Index n);
   double (*abs_max)(const T* x, Mask mask, Index n);  ///< 0 if none is live, NaN if one is NaN
   Index (*count_nonfinite)(const T* x, Mask mask, Index n);
   Index (*first_nonfinite)(const T* x, Mask mask, Index n);  ///< -1 if there is none
 
   /// With u: u = d and w is only read, if there is decay at all (it may be null otherwise). Without: w is updated.
-  void (*adam)(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Index n);
+  /// Returns how many live entries of scale g lay outside [low, high].
+  Index (*adam)(const AdamStep& s, const T* g, T* m, T* v, T* w, T* u, Mask mask, Index n);
   /// m may be null if momentum is 0. In place if u is g.
-  void (*sgd)(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n);
+  Index (*sgd)(const SgdStep& s, const T* g, T* m, T* w, T* u, Mask mask, Index n);
 };
 
 /// The table of the SIMD target in use, for float or double. Cost: about two nanoseconds.

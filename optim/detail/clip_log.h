@@ -86,23 +86,32 @@ class EntryCounts final {
       by_parameter_ = std::vector<Counter>(context.parameters.size());
     for (Counter& c : by_parameter_) c.entries = unseen;
   }
+  /// Where entries of this block are to be added; null for a block that will be seen again.
   template <class T>
-  void add(const Block<T>& b, Index moved) {
-    if (b.again()) return;
+  std::atomic<Index>* counter(const Block<T>& b) {
+    if (!b.settles()) return nullptr;
     if (blocks_.load(std::memory_order_relaxed) == 0) blocks_.store(1, std::memory_order_relaxed);
-    if (moved > 0) moved_ += moved;
-    if (by_parameter_.empty()) return;
+    if (by_parameter_.empty()) return &moved_;
     std::atomic<Index>& own = by_parameter_[b.parameter()].entries;
     Index none = unseen;
-    if (!own.compare_exchange_strong(none, moved)) own += moved;
+    own.compare_exchange_strong(none, 0);
+    return &own;
+  }
+  template <class T>
+  void add(const Block<T>& b, Index moved) {
+    std::atomic<Index>* own = counter(b);
+    if (own && moved > 0) *own += moved;
   }
   void end(ClipRecord& record) const {
     record.entries = moved_;
-    record.clipped = moved_ > 0;
+    for (std::size_t i = 0; i < by_parameter_.size(); ++i) {
+      const Index n = by_parameter_[i].entries;
+      if (n == unseen) continue;
+      record.entries += n;
+      record.parameters.push_back({.parameter = i, .entries = n});
+    }
+    record.clipped = record.entries > 0;
     record.nothing_to_clip = blocks_ == 0;
-    for (std::size_t i = 0; i < by_parameter_.size(); ++i)
-      if (const Index n = by_parameter_[i].entries; n != unseen)
-        record.parameters.push_back({.parameter = i, .entries = n});
   }
 
  private:

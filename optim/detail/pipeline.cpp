@@ -167,7 +167,6 @@ void Pipeline::cut_into_tasks() {
     rows_[r].last_piece = piece;
   }
   keeps_.assign(pieces_.size(), 1);
-  done_.assign(pieces_.size(), 0);
 }
 
 bool Pipeline::needed(const Sweep& sweep) const {
@@ -190,7 +189,6 @@ bool Pipeline::run_sweeps(const StepContext& context, StepReport& report) {
     if (sweep.check && !all_finite(!sweep.check_is_measure)) {
       if (!handle_nonfinite(report)) return false;
       begin_stages(context);  // zeroed: once more, from the beginning
-      done_.assign(pieces_.size(), 0);
       run(sweep);
     }
     if (sweep.measures()) {

@@ -134,7 +134,7 @@ class Pipeline final {
   template <class T>
   Block<T> whole_block(const Row& row) const;
   template <class T>
-  void apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last, std::size_t done) const;
+  void apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last) const;
   template <class T>
   void finish_value(Block<T>& b, const Row& row, Index begin) const;
   template <class T, class F>
@@ -181,7 +181,6 @@ class Pipeline final {
   std::vector<std::size_t> unit_slots_;  // [piece]: where the figures of the long units it touches begin,
   std::vector<Figures> unit_figures_;    // in here
   std::vector<double> keeps_;            // [piece]: a decay that a stored update still owes
-  std::vector<std::size_t> done_;        // [piece]: stages whose replaying would be a second time
   std::vector<std::size_t> measured_parameters_;
   std::vector<Figure> measured_figures_, measured_second_;
   double gradient_scale_ = 1;  // of gradients as they lie in memory

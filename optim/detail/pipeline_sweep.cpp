@@ -45,16 +45,14 @@ void Pipeline::run_whole(const Sweep& sweep) {
     by_type(row.type, [&]<class T>() {
       MaskWindows windows;
       Block<T> b = make_block<T>(row, 0, row.size, sweep.on_values, windows);
+      b.settles_ = true;
       b.keep_ = keeps_[row.first_piece];
-      apply_stages(b, sweep.from, sweep.upto, row, false, done_[row.first_piece]);
+      apply_stages(b, sweep.from, sweep.upto, row, false);
       if (sweep.on_values)
         finish_value(b, row, 0);
       else
         b.gradient();
-      for (std::size_t k = row.first_piece; k < row.last_piece; ++k) {
-        keeps_[k] = b.keep_;
-        done_[k] = sweep.upto;
-      }
+      for (std::size_t k = row.first_piece; k < row.last_piece; ++k) keeps_[k] = b.keep_;
     });
   }
 }
@@ -81,8 +79,9 @@ void Pipeline::run_piece(const Sweep& sweep, std::size_t index) {
       Block<T> b = make_block<T>(row, at, size, false, windows);
       if (!sweep.store) b.scratch_ = scratch;
       b.source_ = gradient;
+      b.settles_ = sweep.writes();
       b.keep_ = keeps_[index];
-      apply_stages(b, sweep.from, sweep.upto, row, sweep.apply, done_[index]);
+      apply_stages(b, sweep.from, sweep.upto, row, sweep.apply);
       if (sweep.store) {
         b.gradient();
         keep = b.keep_;
@@ -92,22 +91,22 @@ void Pipeline::run_piece(const Sweep& sweep, std::size_t index) {
         return;
       }
       if (!b.applied_) {
-        const auto in = b.pending();
-        kernels::step<T>().sgd({.lr = -1, .scale = in.scale, .keep = b.keep_}, in.source, nullptr, b.value_, nullptr,
-                               b.mask_, size);
+        const auto in = b.pending_within_bounds();
+        const kernels::SgdStep apply{.lr = -1, .scale = in.scale, .keep = b.keep_, .low = in.low, .high = in.high};
+        b.count_clamped(kernels::step<T>().sgd(apply, in.source, nullptr, b.value_, nullptr, b.mask_, size));
       }
       if (sweep.constraints_upto <= sweep.upto && !row.soft_mask && !measuring) return;
     }
     Block<T> b = make_block<T>(row, at, size, true, windows);
+    b.settles_ = true;
     if (sweep.on_values)
-      apply_stages(b, sweep.from, sweep.upto, row, false, done_[index]);
+      apply_stages(b, sweep.from, sweep.upto, row, false);
     else
-      apply_stages(b, sweep.upto, sweep.constraints_upto, row, false, done_[index]);
+      apply_stages(b, sweep.upto, sweep.constraints_upto, row, false);
     finish_value(b, row, at);
     if (measuring) measure(*measuring, b, row, index);
   });
   keeps_[index] = keep;
-  if (!only_checks) done_[index] = std::max(done_[index], sweep.apply ? sweep.constraints_upto : sweep.upto);
 }
 
 template <class T>
@@ -138,14 +137,12 @@ template Block<float> Pipeline::whole_block<float>(const Row& row) const;
 template Block<double> Pipeline::whole_block<double>(const Row& row) const;
 
 template <class T>
-void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last,
-                            std::size_t done) const {
+void Pipeline::apply_stages(Block<T>& b, std::size_t from, std::size_t upto, const Row& row, bool last) const {
   for (std::size_t t = from; t < upto; ++t) {
     const Stage& stage = stages_[t];
     if (!stage.active || !stage.selected[row.parameter]) continue;
     b.states_ = stage.views.data() + row.parameter * stage.states.size();
     b.last_ = last && t == last_stage_[row.parameter];
-    b.again_ = t < done;
     const bool known = is_long(row.parameter);
     if (stage.span == Span::unit && (known || !stage.transform->takes_whole_units())) {
       for_each_unit(b, row, [&](Block<T>& part, Index unit) {
