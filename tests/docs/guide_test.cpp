@@ -26,10 +26,15 @@
 #include "espalier/nn/state_dict.h"
 #include "espalier/nn/summary.h"
 #include "espalier/optim/adam.h"
+#include "espalier/optim/average.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/constraint.h"
+#include "espalier/optim/muon.h"
 #include "espalier/optim/optimizer.h"
+#include "espalier/optim/schedule.h"
 #include "espalier/optim/sgd.h"
+#include "espalier/optim/suggest_clip.h"
+#include "espalier/optim/telemetry.h"
 #include "espalier/prune/compact.h"
 #include "espalier/prune/pruner.h"
 #include "espalier/prune/units.h"
@@ -359,9 +364,58 @@ TEST(Guide, Describe) {
   std::printf("%s", opt.describe().c_str());
   // sweep 1: finite check > mask > measure clip_by_global_norm
   // sweep 2: mask > clip_by_global_norm(max_norm 1) > adam > apply > clamp_parameters(min -2, max 2) > mask
-  EXPECT_EQ(opt.describe(),
-            "sweep 1: finite check > mask > measure clip_by_global_norm\n"
-            "sweep 2: mask > clip_by_global_norm(max_norm 1) > adam > apply > clamp_parameters(min -2, max 2) > mask\n");
+  EXPECT_EQ(
+      opt.describe(),
+      "sweep 1: finite check > mask > measure clip_by_global_norm\n"
+      "sweep 2: mask > clip_by_global_norm(max_norm 1) > adam > apply > clamp_parameters(min -2, max 2) > mask\n");
+}
+
+TEST(Guide, TelemetryAndSuggestion) {
+  Rng rng(4);
+  const Mlp model(rng, {2, 8, 1});
+  const Tensor x = rng.normal({16, 2}), y = rng.normal({16, 1});
+  const auto backward = [&](std::int64_t) {
+    Tape tape;
+    tape.backward(nn::mse_loss(model(x), y));
+  };
+  const ClipSuggestion found =
+      suggest_clip(model.parameters(), backward, sgd({.lr = 0.05}), {.steps = 60, .ignore = 10});
+  Optimizer opt(model.parameters(), chain(clip_by_global_norm(found.max_norm), sgd({.lr = 0.05})));
+  const Telemetry telemetry;
+  opt.attach(telemetry);
+  for (std::int64_t step = 0; step < 60; ++step) {
+    backward(step);
+    opt.step();
+  }
+  std::printf("%s", telemetry.table().c_str());
+  const double share = telemetry.clip("clip_by_global_norm").share_clipped();
+  EXPECT_GT(share, 0);
+  EXPECT_LT(share, 1);
+}
+
+TEST(Guide, SchedulesAndAverages) {
+  Rng rng(4);
+  const Mlp model(rng, {2, 8, 1});
+  const Tensor x = rng.normal({16, 2}), y = rng.normal({16, 1});
+  const double before = nn::mse_loss(model(x), y).item();
+  const auto rate = warmup(cosine({.lr = 0.02, .T_max = 200}), {.steps = 20});
+  const Select matrices = select_rank(2);
+  auto parts = chain(on(matrices, muon({.lr = rate, .match_adam = true})), on(!matrices, adamw({.lr = rate})));
+  Optimizer opt(model.parameters(),
+                chain(clip_by_global_norm(1.0), parts, every(5, max_norm(3.0)), ema({.decay = 0.9})),
+                {.accumulate = 2});  // two backwards, two calls of step(), one step on the mean
+  for (std::int64_t call = 0; call < 100; ++call) {
+    Tape tape;
+    tape.backward(nn::mse_loss(model(x), y));
+    opt.step();
+  }
+  double averaged = 0;
+  {
+    const AverageGuard average(opt, "ema");  // the parameters hold their averages until it goes
+    averaged = nn::mse_loss(model(x), y).item();
+  }
+  EXPECT_EQ(opt.steps(), 50);
+  EXPECT_LT(averaged, before);
 }
 
 TEST(Guide, ClippingByHand) {
