@@ -166,6 +166,7 @@ add_test(NAME lint_finds_breaches COMMAND bash ${PROJECT_SOURCE_DIR}/tests/lint/
 set_tests_properties(lint lint_finds_breaches PROPERTIES TIMEOUT 120 LABELS lint)
 
 # The examples run as they stand, those that take long in a small setting.
+set(choose_clip_arguments --epochs 2 --values 3 --folds 3)
 set(prune_digits_arguments --epochs 1 --out ${PROJECT_BINARY_DIR}/prune_digits)
 set(temporal_order_arguments --length 20 --init basic --lr 0.1 --seeds 1 --updates 2000 --test 1000
   --plot ${PROJECT_BINARY_DIR}/temporal_order.svg)
