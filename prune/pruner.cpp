@@ -87,6 +87,8 @@ class Pruner::Work final : public optim::StepHook {
   template <class Count>
   void prune(const char* op, std::int64_t step, Count count) {
     std::vector<Mask> masks(list.size());
+    if (options.loss && options.score.needs() != Needs{})
+      gathered = gather(list, options.loss, options.batches, options.score.needs(), options.gather);
     for (const std::vector<std::size_t>& set : sets) {
       std::vector<Candidate> candidates;
       Index n = 0, live = 0;
@@ -95,7 +97,7 @@ class Pruner::Work final : public optim::StepHook {
         if (p.value().packed())
           fail<ConfigError>("[", op, "] '", list[i].name, "' is packed. Hint: prune the model before compact()");
         const bool hard = options.mode == MaskMode::hard && p.mask_mode() == MaskMode::hard;
-        candidates.push_back({list[i].name, options.score(list[i], {step, i, p.grad()}), hard ? p.mask() : Mask()});
+        candidates.push_back({list[i].name, scores(op, i, step), hard ? p.mask() : Mask()});
         n += p.value().size();
         live += live_weights(p);
       }
@@ -107,6 +109,19 @@ class Pruner::Work final : public optim::StepHook {
       if (p.mask() == masks[i] && (!p.mask().defined() || p.mask_mode() == options.mode)) continue;
       p.set_mask(std::move(masks[i]), options.mode);
     }
+  }
+
+  Tensor scores(const char* op, std::size_t i, std::int64_t step) const {
+    const ParameterState& p = *list[i].parameter;
+    Statistics statistics = gathered.of(p);
+    statistics.step = step;
+    statistics.parameter = i;
+    if (!statistics.gradient.defined()) statistics.gradient = p.grad();
+    Tensor all = options.score(list[i], statistics);
+    if (!(all.shape() == p.value().shape()))
+      fail<ConfigError>("[", op, "] ", options.score.name(), " scores whole units of '", list[i].name,
+                        "', and single weights are pruned here");
+    return all;
   }
 
   void undo() {
@@ -140,6 +155,7 @@ class Pruner::Work final : public optim::StepHook {
   ParameterList list;
   std::vector<std::vector<std::size_t>> sets;
   PrunerOptions options;
+  Gathered gathered;
   std::vector<std::optional<Snapshot>> snapshots;  // all or none
   std::int64_t last_step = -1;
   double last_target = std::numeric_limits<double>::quiet_NaN();
@@ -149,6 +165,8 @@ Pruner::Pruner(const ParameterList& parameters, PrunerOptions options)
     : work_(std::make_shared<Work>(parameters, std::move(options))) {}
 
 std::shared_ptr<optim::StepHook> Pruner::hook() const { return work_; }
+
+void Pruner::use(Gathered gathered) { work_->gathered = std::move(gathered); }
 
 void Pruner::to_sparsity(double sparsity) {
   work_->prune("to_sparsity", 0, [&](Index n, Index) { return count_of("to_sparsity", sparsity, n); });

@@ -38,6 +38,11 @@ struct PrunerOptions {
   MaskMode mode = MaskMode::hard;
   Index min_keep = 1;                      ///< live weights left in every tensor, so that none dies silently
   std::vector<optim::Select> groups = {};  ///< for Scope::group: a parameter belongs to the first that matches
+  /// What the score needs is gathered from these batches, of the selected parameters, each time before it is asked. None:
+  /// from use(), and the gradient from the last backward.
+  Loss loss = {};
+  Index batches = 1;
+  GatherOptions gather = {};
 };
 
 /// Tensors by key, for checkpoints.
@@ -56,10 +61,15 @@ class Pruner {
   /// What Optimizer::attach() takes: before each step for which the schedule has a sparsity, to_sparsity() of it.
   std::shared_ptr<optim::StepHook> hook() const;
 
+  /// What the score is to look at from now on, unless there is PrunerOptions::loss: gathered by hand. A gradient in it
+  /// goes before the parameter's own.
+  void use(Gathered gathered);
+
   // --- pruning -------------------------------------------------------------------------------------------------------
   // Exact counts, rounded half to even, in each set that competes; ties go by (order of the list, flat index), the
-  // lower first. Errors of all: ConfigError for a fraction outside [0, 1], a missing gradient or a packed weight;
-  // NonFiniteError for a NaN score; then no mask was changed. Cost: the score and O(weights).
+  // lower first. Errors of all: ConfigError for a fraction outside [0, 1], a packed weight, what the
+  // score needs and does not find, or a score of units; NonFiniteError for a NaN score; what gather() and the loss throw;
+  // then no mask was changed. Cost: the score and O(weights).
 
   void to_sparsity(double sparsity);     ///< this share of all weights is pruned afterwards
   void prune_fraction(double fraction);  ///< this share of those live now
