@@ -1,8 +1,14 @@
 // Kind "prune": weights in, masks out.
+#include "espalier/autograd/ops/activation.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/autograd/ops/reduce.h"
+#include "espalier/nn/loss.h"
 #include "espalier/prune/pruner.h"
+#include "espalier/prune/scores_activation.h"
+#include "espalier/prune/scores_gradient.h"
+#include "espalier/prune/synflow.h"
+#include "espalier/prune/threshold.h"
 #include "tests/golden/chains.h"
 #include "tests/golden/rows.h"
 
@@ -109,12 +115,120 @@ void polynomial_schedule(const Case& golden, DType, Checker& checker) {
   checker.compare("out.update", Tensor::from(update, shape));
 }
 
+// --- scores --------------------------------------------------------------------------------------------------------------
+
+Tensor score_of(const prune::Score& score, const Parameter& p, const prune::Gathered& gathered) {
+  return score({p.ref()->name(), p.ref()}, gathered.of(*p.ref()));
+}
+prune::Gathered inputs_of(const Case& golden, DType type, const std::vector<Parameter>& weight) {
+  const Tensor x = golden.get("in.x", type);
+  return prune::gather(list_of(weight), [&](Index) { return linear(x, weight[0]); }, 1, {.inputs = true});
+}
+
+void activation_weighted(const Case& golden, DType type, Checker& checker) {
+  const std::vector<Parameter> weight = make_parameters({golden.get("in.weight", type)});
+  const prune::Gathered gathered = inputs_of(golden, type, weight);
+  checker.compare("out.score", score_of(prune::activation_weighted(), weight[0], gathered));
+  checker.compare("out.neuron_score", score_of(prune::activation_weighted({.units = true}), weight[0], gathered));
+  prune::Pruner pruner(list_of(weight), {.score = prune::activation_weighted(), .min_keep = 0});
+  pruner.use(gathered);
+  pruner.prune_fraction(golden.args.number("amount"));
+  checker.compare("out.mask", kept(weight[0]));
+}
+
+void wanda(const Case& golden, DType type, Checker& checker) {
+  const std::vector<Parameter> weight = make_parameters({golden.get("in.weight", type)});
+  const prune::Gathered gathered = inputs_of(golden, type, weight);
+  const Tensor scores = score_of(prune::wanda(), weight[0], gathered);
+  checker.compare("out.score", scores);
+  if (golden.has("out.mask_2_4")) {  // each run of four inputs is a row of its own
+    const prune::Candidate runs{"weight", scores.reshape({-1, 4})};
+    checker.compare("out.mask_2_4", prune::lowest_of_rows(runs, 0.5).to_tensor(weight[0].shape()));
+  }
+  prune::prune_rows(list_of(weight), prune::wanda(), golden.args.number("sparsity"), gathered);
+  checker.compare("out.mask", kept(weight[0]));
+}
+
+/// relu(x w1' + b1) w2' + b2 under cross-entropy.
+struct TwoLayers {
+  TwoLayers(const Case& golden, DType type)
+      : x(golden.get("in.x", type)),
+        y(golden.stored("in.y")),
+        weights(make_parameters({golden.get("in.w1", type), golden.get("in.w2", type)})),
+        b1(golden.get("in.b1", type)),
+        b2(golden.get("in.b2", type)) {}
+  Variable loss() const {
+    return nn::cross_entropy(linear(linear(x, weights[0], b1, Activation::relu), weights[1], b2), y);
+  }
+  /// Gathers, and compares loss and gradients.
+  prune::Gathered gather(const prune::Needs& needs, Checker& checker) const {
+    const prune::Gathered gathered = prune::gather(
+        list_of(weights), [&](Index) { return loss(); }, 1, needs);
+    checker.compare("out.loss", loss().value());
+    for (std::size_t j = 0; j < 2; ++j)
+      checker.compare("grad.w" + std::to_string(j + 1), gathered.of(*weights[j].ref()).gradient);
+    return gathered;
+  }
+  Tensor x, y;
+  std::vector<Parameter> weights;
+  Tensor b1, b2;
+};
+
+void snip(const Case& golden, DType type, Checker& checker) {
+  const TwoLayers net(golden, type);
+  const prune::Gathered gathered = net.gather(prune::snip().needs(), checker);
+  prune::Pruner pruner(list_of(net.weights), {.score = prune::snip(), .min_keep = 0});
+  pruner.use(gathered);
+  for (std::size_t j = 0; j < 2; ++j)
+    checker.compare("out.score" + std::to_string(j + 1), score_of(prune::snip(), net.weights[j], gathered));
+  pruner.to_sparsity(1 - golden.args.number("keep"));
+  for (std::size_t j = 0; j < 2; ++j) checker.compare("out.mask" + std::to_string(j + 1), kept(net.weights[j]));
+}
+
+void taylor(const Case& golden, DType type, Checker& checker) {
+  const TwoLayers net(golden, type);
+  const prune::Gathered gathered =
+      net.gather({.gradient = true, .unit_saliency = true, .output_saliency = true}, checker);
+  const prune::Score squared = prune::taylor({.p = 2});
+  for (std::size_t j = 0; j < 2; ++j)
+    checker.compare("out.weight_score" + std::to_string(j + 1), score_of(squared, net.weights[j], gathered));
+  const Parameter& w1 = net.weights[0];
+  checker.compare("out.unit_score_sum_sq", score_of(prune::taylor_units(), w1, gathered));
+  checker.compare("out.unit_score_sq_sum", prune::sum_units(score_of(squared, w1, gathered)));
+  checker.compare("out.activation_score", score_of(prune::taylor_activation(), w1, gathered));
+}
+
+struct Chain {
+  std::vector<Parameter> weights;
+  ParameterList parameters() const { return list_of(weights); }
+  Variable operator()(const Variable& x) const {
+    Variable h = x;
+    for (const Parameter& w : weights) h = linear(h, w);
+    return h;
+  }
+};
+
+void synflow(const Case& golden, DType type, Checker& checker) {
+  const Chain model{make_parameters({golden.get("in.w1", type), golden.get("in.w2", type)})};
+  const prune::Gathered gathered = prune::gather_flow(model, {1, model.weights[0].shape()[1]});
+  for (std::size_t j = 0; j < 2; ++j)
+    checker.compare("out.score" + std::to_string(j + 1), score_of(prune::synflow(), model.weights[j], gathered));
+}
+
 }  // namespace
 
 std::vector<Row> prune_rows() {
   return {
-      {"l1_unstructured", l1_unstructured},   {"global_unstructured", global_unstructured}, {"iterative", iterative},
-      {"forward_backward", forward_backward}, {"polynomial_schedule", polynomial_schedule},
+      {"l1_unstructured", l1_unstructured},
+      {"global_unstructured", global_unstructured},
+      {"iterative", iterative},
+      {"forward_backward", forward_backward},
+      {"polynomial_schedule", polynomial_schedule},
+      {"activation_weighted", activation_weighted},
+      {"wanda", wanda},
+      {"snip", snip},
+      {"taylor", taylor},
+      {"synflow", synflow},
   };
 }
 
