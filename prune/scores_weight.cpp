@@ -3,12 +3,13 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <numeric>
+#include <utility>
 #include <vector>
 
 #include "espalier/core/parallel.h"
 #include "espalier/core/reduce.h"
 #include "espalier/prune/detail/exact.h"
+#include "espalier/prune/detail/lanes.h"
 
 namespace espalier::prune {
 
@@ -61,16 +62,15 @@ Score lamp() {
     Tensor scores = map_with("lamp", w, [largest](auto v) { return (v / largest) * (v / largest); });
     if (!(largest <= std::numeric_limits<double>::max())) return scores;  // NaN where it matters: an error later
     double* s = scores.write<double>("lamp");
-    std::vector<Index> order(static_cast<std::size_t>(w.size()));
-    std::iota(order.begin(), order.end(), Index{0});
-    std::sort(order.begin(), order.end(), [s](Index a, Index b) { return s[a] != s[b] ? s[a] > s[b] : a < b; });
+    std::vector<std::pair<double, Index>> order;  // by size, downwards
+    order.reserve(static_cast<std::size_t>(w.size()));
+    for (Index i = 0; i < w.size(); ++i) order.emplace_back(-s[i], i);
+    std::sort(order.begin(), order.end());
     double sum = 0;  // of all that are at least as large, from the largest on
-    for (std::size_t begin = 0; begin < order.size();) {
-      const double square = s[order[begin]];
-      std::size_t end = begin;
-      for (; end < order.size() && s[order[end]] == square; ++end) sum += square;
-      for (std::size_t k = begin; k < end; ++k) s[order[k]] = square / sum;
-      begin = end;
+    for (std::size_t begin = 0, end = 0; begin < order.size(); begin = end) {
+      const double square = -order[begin].first;
+      for (; end < order.size() && -order[end].first == square; ++end) sum += square;
+      for (std::size_t k = begin; k < end; ++k) s[order[k].second] = square / sum;
     }
     return scores;
   });
@@ -113,11 +113,8 @@ Score fpgm() {
     parallel_for(units, 4, [&](Index begin, Index end) {
       for (Index i = begin; i < end; ++i)
         for (Index j = 0; j < units; ++j) {
-          double squares = 0;
-          for (Index k = 0; k < columns; ++k) {
-            const double d = f[i * columns + k] - f[j * columns + k];
-            squares += d * d;
-          }
+          const double squares = detail::sum_of(
+              columns, [a = f + i * columns, b = f + j * columns](Index k) { return (a[k] - b[k]) * (a[k] - b[k]); });
           s[i] += std::sqrt(squares);
         }
     });

@@ -202,12 +202,17 @@ class Gatherer final {
 
 }  // namespace
 
-Gathered gather(const ParameterList& parameters, const Loss& loss, Index batches, Needs needs, GatherOptions options) {
+Gathered gather(const ParameterList& listed, const Loss& loss, Index batches, Needs needs, GatherOptions options) {
   if (!loss) fail<ConfigError>("[gather] there is no loss. Hint: [&](Index batch) { return cross_entropy(...); }");
   if (batches < 1) fail<ConfigError>("[gather] batches must be at least 1, got ", batches);
   if (options.probes < 0) fail<ConfigError>("[gather] probes must not be negative, got ", options.probes);
   Gathered gathered;
-  for (const NamedParameter& named : parameters) gathered.insert(named.parameter, {});
+  ParameterList parameters;  // each once
+  for (const NamedParameter& named : listed) {
+    if (gathered.has(*named.parameter)) continue;
+    gathered.insert(named.parameter, {});
+    parameters.push_back(named);
+  }
   Gatherer gatherer(parameters, batches, needs, options);
   std::optional<detail::LayerObserver> observer;
   if (needs.inputs || needs.gram || needs.outputs || needs.output_saliency || needs.norm)

@@ -73,6 +73,7 @@ class Gathered {
   void insert(const ParameterRef& parameter, Statistics statistics) {
     all_[parameter.get()] = {parameter, std::move(statistics)};
   }
+  bool has(const ParameterState& parameter) const { return all_.contains(&parameter); }
   bool empty() const noexcept { return all_.empty(); }
 
  private:
@@ -93,7 +94,7 @@ struct GatherOptions {
 /// Runs loss(0), ..., loss(batches - 1), each on a tape of its own, and gathers what is needed of `parameters`, whose
 /// values and gradients are left alone. hessian_gradient asks for each batch a second time. Modules run as they are set:
 /// under a tape they are training, so say eval() first if running statistics and dropout are to keep still. A frozen
-/// parameter is gathered like any other. The same bytes at any thread count.
+/// parameter is gathered like any other, one that is listed twice once. The same bytes at any thread count.
 /// Errors: ConfigError for no batches, no loss, or negative probes; ShapeError for a loss that is no scalar; GradError
 /// where an op is on the way that cannot be differentiated twice and the Hessian is asked for; what `loss` throws.
 /// Cost: a forward and a backward pass a batch; for the Hessian's diagonal 2 more for each probe; for the Gram matrix

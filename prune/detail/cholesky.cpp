@@ -4,8 +4,10 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/core/elementwise.h"
 #include "espalier/core/matmul.h"
 #include "espalier/core/parallel.h"
+#include "espalier/prune/detail/lanes.h"
 
 namespace espalier::prune::detail {
 namespace {
@@ -13,14 +15,7 @@ namespace {
 constexpr Index block = 64;
 
 double dot(const double* a, const double* b, Index n) {
-  // Eight sums side by side: a fixed order that vector registers can follow.
-  double sums[8] = {};
-  Index k = 0;
-  for (; k + 8 <= n; k += 8)
-    for (Index r = 0; r < 8; ++r) sums[r] += a[k + r] * b[k + r];
-  double sum = 0;
-  for (; k < n; ++k) sum += a[k] * b[k];
-  return ((sums[0] + sums[4]) + (sums[1] + sums[5])) + ((sums[2] + sums[6]) + (sums[3] + sums[7])) + sum;
+  return sum_of(n, [a, b](Index k) { return a[k] * b[k]; });
 }
 
 /// Factors columns [first, last) of rows [first, n); what the columns before first contribute is subtracted already.
@@ -77,18 +72,30 @@ Index cholesky(Tensor& matrix) {
 
 Tensor invert_lower(const Tensor& lower) {
   const Index n = lower.dim(0);
-  const double* l = lower.data<double>();
-  // Row j of the transposed inverse solves L y = e_j; it begins at j.
-  Tensor transposed = Tensor::zeros({n, n}, DType::f64);
-  double* t = transposed.write<double>("invert");
-  parallel_for(n, 4, [&](Index begin, Index end) {
-    for (Index j = begin; j < end; ++j) {
-      double* y = t + j * n;
-      y[j] = 1 / l[j * n + j];
-      for (Index i = j + 1; i < n; ++i) y[i] = -dot(l + i * n + j, y + j, i - j) / l[i * n + i];
+  Tensor result = Tensor::zeros({n, n}, DType::f64);
+  if (n > block) {  // by halves, so that the work is in matrix products
+    const Index half = n / 2 / block * block + (n / 2 < block ? n / 2 : 0), rest = n - half;
+    const Tensor top = invert_lower(lower.narrow(0, 0, half).narrow(1, 0, half));
+    const Tensor bottom = invert_lower(lower.narrow(0, half, rest).narrow(1, half, rest));
+    const Tensor corner = matmul(bottom, matmul(lower.narrow(0, half, rest).narrow(1, 0, half), top));
+    Tensor views[] = {result.narrow(0, 0, half).narrow(1, 0, half), result.narrow(0, half, rest).narrow(1, half, rest),
+                      result.narrow(0, half, rest).narrow(1, 0, half)};
+    views[0].copy_from(top);
+    views[1].copy_from(bottom);
+    views[2].copy_from(map_with("invert", corner, [](auto v) { return -v; }));
+    return result;
+  }
+  const Tensor dense = lower.contiguous();
+  const double* l = dense.data<double>();
+  double* inverse = result.write<double>("invert");
+  std::vector<double> y(static_cast<std::size_t>(n));  // column j solves L y = e_j; it begins at j
+  for (Index j = 0; j < n; ++j)
+    for (Index i = j; i < n; ++i) {
+      double& v = y[static_cast<std::size_t>(i)];
+      v = ((i == j ? 1 : 0) - dot(l + i * n + j, y.data() + j, i - j)) / l[i * n + i];
+      inverse[i * n + j] = v;
     }
-  });
-  return transposed.t().contiguous();
+  return result;
 }
 
 bool solve(std::vector<double>& a, std::vector<double>& x) {

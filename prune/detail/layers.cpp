@@ -7,8 +7,9 @@
 
 #include "espalier/core/elementwise.h"
 #include "espalier/core/matmul.h"
+#include "espalier/core/parallel.h"
 #include "espalier/core/patches.h"
-#include "espalier/core/reduce.h"
+#include "espalier/prune/detail/lanes.h"
 #include "espalier/prune/score.h"
 
 namespace espalier::prune::detail {
@@ -33,13 +34,6 @@ void add_to(Tensor& sum, const Tensor& more) {
   else
     add_in_place(sum, more);
 }
-Tensor absolutes(const Tensor& x) {
-  return map_with("gather", x, [](auto v) { return std::abs(v); });
-}
-Tensor squares(const Tensor& x) {
-  return map_with("gather", x, [](auto v) { return v * v; });
-}
-
 /// Windows of images [n, C, H, W] as a convolution's settings describe them. Both have height 1 for sequences.
 PatchGeometry geometry_of(const Shape& kernel, const Shape& x, const Shape& y, std::span<const Index> settings) {
   PatchGeometry g{};
@@ -148,10 +142,23 @@ void LayerObserver::add_inputs(Sums& sums, const Shape& weight, const Tensor& x,
 
 /// x: [groups, columns, rows].
 void LayerObserver::add_columns(Sums& sums, const Tensor& x) {
-  const Tensor exact = x.to(DType::f64);
+  const Tensor exact = x.contiguous().to(DType::f64);
   if (needs_.inputs) {
-    add_to(sums.absolute, sum(absolutes(exact), {2}));
-    add_to(sums.squares, sum(squares(exact), {2}));
+    Tensor absolute = Tensor::empty({x.dim(0), x.dim(1)}, DType::f64),
+           squares = Tensor::empty(absolute.shape(), DType::f64);
+    double *a = absolute.write<double>("gather"), *q = squares.write<double>("gather");
+    const double* all = exact.data<double>();
+    const Index rows = x.dim(2);
+    parallel_for(absolute.size(), std::max<Index>(1, (Index{1} << 14) / std::max<Index>(1, rows)),
+                 [&](Index begin, Index end) {
+                   for (Index c = begin; c < end; ++c) {
+                     const double* v = all + c * rows;
+                     a[c] = sum_of(rows, [v](Index k) { return std::abs(v[k]); });
+                     q[c] = sum_of(rows, [v](Index k) { return v[k] * v[k]; });
+                   }
+                 });
+    add_to(sums.absolute, absolute);
+    add_to(sums.squares, squares);
   }
   if (needs_.gram) add_to(sums.gram, matmul(exact, exact.transpose(1, 2)));
 }

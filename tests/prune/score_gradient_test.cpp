@@ -12,6 +12,7 @@
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/parallel.h"
+#include "espalier/optim/sgd.h"
 #include "espalier/prune/pruner.h"
 
 namespace espalier::prune {
@@ -94,6 +95,14 @@ TEST(ScoresGradient, SnipAddsUpToOneOverAllParameters) {
   }
 }
 
+TEST(ScoresGradient, AParameterListedTwiceCountsOnce) {
+  const Parameter w(Tensor::from<double>({1, 2}), "w");
+  const ParameterList twice = {{"encoder.weight", w.ref()}, {"decoder.weight", w.ref()}};
+  const Gathered g = gather(
+      twice, [&](Index) { return sum(square(w)); }, 1, snip().needs());
+  EXPECT_EQ(g.of(*w.ref()).total_saliency, 10);  // 1 * 2 + 2 * 4
+}
+
 TEST(ScoresGradient, SnipOfNoGradientAtAllIsZero) {
   const Parameter w(Tensor::ones({2, 2}), "w");
   const Gathered g = gather(
@@ -153,6 +162,29 @@ TEST(ScoresGradient, ThePrunerGathersByItself) {
                                   .batches = 2});
   pruner.prune_count(3);  // 2 1 0.6 80 0 117
   EXPECT_EQ(loss.w.mask().words()[0], 0b101001u);
+}
+
+TEST(ScoresGradient, AnAttachedPrunerGathersAnewBeforeEachStepThatIsDue) {
+  const Parameter w(Tensor::from<double>({1, 2, 3, 4}), "w");
+  const Tensor c[] = {Tensor::from<double>({9, 9, 0.1, 9}), Tensor::from<double>({9, 0.1, 9, 9})};
+  Index asked = 0;
+  Pruner pruner(list_of(w),
+                {.score = taylor(),
+                 .schedule = polynomial(
+                     {.final_sparsity = 0.5, .initial_sparsity = 0.25, .begin = 1, .end = 3, .every = 2, .power = 1}),
+                 .select = optim::Select(),
+                 .loss = [&](Index) { return sum(w * c[static_cast<std::size_t>(asked++)]); }});
+  optim::Optimizer opt(list_of(w), optim::sgd({.lr = 1e-3}));
+  opt.attach(pruner);
+  for (int k = 0; k < 4; ++k) {
+    Tape tape;
+    tape.backward(sum(w));
+    const Tensor gradient = w.grad().clone();
+    EXPECT_TRUE(equal(gradient, Tensor::ones({4}, DType::f64)));  // not touched by what was gathered
+    opt.step();
+    EXPECT_EQ(asked, k == 0 ? 0 : k < 3 ? 1 : 2);
+  }
+  EXPECT_EQ(w.mask().words()[0], 0b1001u);
 }
 
 TEST(ScoresGradient, NaNIsAnErrorThatNamesTheParameter) {
