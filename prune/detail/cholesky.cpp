@@ -126,11 +126,12 @@ LayerHessian::LayerHessian(const char* op, const std::string& name, const Tensor
   for (Index j = 0; j < n; ++j) trace += h[j * n + j];
   for (Index k = 0; k < n * n; ++k)
     if (!std::isfinite(h[k])) fail<NonFiniteError>("[", op, "] the inputs that '", name, "' multiplies are not finite");
-  const double lambda = n == 0 ? 0 : damping * trace / static_cast<double>(n);
+  const double mean = n == 0 ? 0 : trace / static_cast<double>(n), lambda = damping * mean;
+  const double nothing = trace > 0 ? 1e-30 * mean : 1e-30;
   for (Index j = 0; j < n; ++j) {
     double& diagonal = h[j * n + j];
     dead_[static_cast<std::size_t>(j)] = diagonal == 0;
-    diagonal = diagonal == 0 ? 1 : diagonal + lambda;
+    diagonal = diagonal == 0 ? nothing : diagonal + lambda;
   }
   factor_ = matrix_.clone();
   Index singular = cholesky(factor_);

@@ -22,7 +22,7 @@ bool solve(std::vector<double>& a, std::vector<double>& x);
 void check_damping(const char* op, double damping);
 
 /// X^T X + lambda I, lambda = damping times the mean of the diagonal. A column that is always 0 is *dead*: its diagonal
-/// becomes 1, so that it has no part in anything.
+/// becomes next to nothing, so that its weights cost next to nothing, whatever their size.
 class LayerHessian final {
  public:
   /// Errors: NonFiniteError for NaN or infinity in the Gram matrix; ConfigError if the sum is singular.

@@ -231,6 +231,24 @@ TEST(Reconstruct, EverythingMayGoAndNothingMayBeThere) {
   EXPECT_EQ(obs_prune("w", empty, p.gram, Mask(), {.sparsity = 0.5}).weight.shape(), (Shape{0, 4}));
 }
 
+TEST(Reconstruct, WeightsThatReadAConstantZeroGoFirst) {
+  Rng rng(4);
+  Tensor x = rng.normal({30, 6}, 0, 1, DType::f64);
+  x.narrow(1, 2, 1).fill(0);
+  x.narrow(1, 5, 1).fill(0);
+  const Tensor gram = matmul(x.t(), x).unsqueeze(0);
+  Tensor w = rng.normal({4, 6}, 0, 1, DType::f64);
+  w.narrow(1, 2, 1).fill(100);
+  for (const Reconstruction& r : {sparsegpt("w", w, gram, Mask(), {.sparsity = 1.0 / 3}),
+                                  obs_prune("w", w, gram, Mask(), {.sparsity = 1.0 / 3})}) {
+    for (Index i = 0; i < 24; ++i) EXPECT_EQ(r.mask[i], i % 6 != 2 && i % 6 != 5) << i;
+    EXPECT_LT(r.error, 1e-25);
+    EXPECT_TRUE(allclose(r.weight.narrow(1, 0, 2).contiguous(), w.narrow(1, 0, 2).contiguous(), 1e-12, 0));
+  }
+  const Tensor nothing = Tensor::zeros({1, 6, 6}, DType::f64);
+  EXPECT_EQ(sparsegpt("w", w, nothing, Mask(), {.sparsity = 0.5}).mask.live(), 12);
+}
+
 TEST(Reconstruct, GroupsOfAConvolutionAreLayersOfTheirOwn) {
   Rng rng(3);
   const Tensor x = rng.normal({4, 4, 6, 6}, 0, 1, DType::f64);
