@@ -2,34 +2,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstdio>
 #include <map>
-#include <memory>
-#include <optional>
 
-#include "espalier/core/packed_linear.h"
 #include "espalier/core/table.h"
 #include "espalier/prune/detail/plan.h"
-#include "espalier/prune/report.h"
 
 namespace espalier::prune {
 namespace detail {
 namespace {
 
 using Names = std::map<const ParameterState*, std::string>;
-
-Index bytes_of(const Tensor& value) {
-  if (const auto* packed = dynamic_cast<const PackedLinear*>(value.packed())) return packed->bytes();
-  return value.size() * size_of(value.dtype());
-}
-
-Index count_nonzero(const Tensor& value) {
-  if (value.packed()) return value.packed()->live();
-  return dispatch_floating("compact", value.dtype(), [&]<class T>() {
-    const T* v = value.data<T>();
-    return static_cast<Index>(std::count_if(v, v + value.size(), [](T x) { return x != 0; }));
-  });
-}
 
 // --- are the outputs the same? --------------------------------------------------------------------------------------
 
@@ -124,75 +106,6 @@ double verify(const Graph& old_graph, const Graph& new_graph, const Plan& plan, 
       "that the tape does not see (detach(), value(), NoTape). Hint: {.cut = false} packs the weights only");
 }
 
-// --- packing --------------------------------------------------------------------------------------------------------
-
-/// Below this share of zeros no kernel gains, and measuring is not worth its time.
-constexpr double least_sparsity = 0.25;
-
-std::string times_text(const KernelTimes& t) {
-  std::string text = "dense / sparse us:";
-  const char* const classes[] = {" 1:", ", 8:", ", 64:"};
-  for (std::size_t k = 0; k < 3; ++k) {
-    char part[64];
-    std::snprintf(part, sizeof part, "%s %.3g/%.3g", classes[k], t.dense_us[k], t.sparse_us[k]);
-    text += part;
-  }
-  return text;
-}
-
-/// Packs a dense weight if a batch class gains by it; fills kernels and reason.
-void pack(ParameterState& p, Kernels how, CompactLayer& row) {
-  const Tensor weight = p.value();
-  const Index live = count_nonzero(weight);
-  row.kernel.fill("dense");
-  if (weight.size() == 0 || static_cast<double>(live) > (1 - least_sparsity) * static_cast<double>(weight.size())) {
-    row.reason = weight.size() == 0 ? "empty" : live == weight.size() ? "no zeros" : "too few zeros";
-    return;
-  }
-  KernelChoices choices;
-  if (how == Kernels::fixed) {
-    choices = fixed_kernels(weight.shape(), live, weight.dtype());
-    row.reason = "fixed table, " + percent(static_cast<double>(live) / static_cast<double>(weight.size())) + " live";
-  } else {
-    KernelTimes times;
-    choices = measure_kernels(weight, &times);
-    row.reason = times_text(times);
-  }
-  row.kernel = {name_of(choices.one), name_of(choices.few), name_of(choices.many)};
-  if (!choices.any(KernelChoice::sparse)) return;
-  p.replace(Tensor::packed(weight.shape(), weight.dtype(), std::make_unique<PackedLinear>(weight, choices)), p.mask());
-}
-
-/// Parameters that are read by linear() as its weight, and by nothing else.
-std::vector<const ParameterState*> linear_weights(const Graph& graph) {
-  std::vector<std::uint32_t> as_weight(graph.values.size(), 0);
-  for (const Graph::Node& node : graph.nodes)
-    if (node.op == "linear" && node.inputs.size() == 3 && node.inputs[1] != Tape::constant) ++as_weight[node.inputs[1]];
-  std::vector<const ParameterState*> weights;
-  for (std::size_t slot = 0; slot < as_weight.size(); ++slot) {
-    const Graph::Value& value = graph.values[slot];
-    if (value.parameter && as_weight[slot] > 0 && as_weight[slot] == value.reads)
-      weights.push_back(value.parameter.get());
-  }
-  return weights;
-}
-
-void densify(ParameterState& p) {
-  p.freeze();
-  if (p.value().packed()) p.replace(p.value().densify(), p.mask());
-}
-
-CompactLayer row_before(const NamedParameter& named) {
-  const Tensor& value = named.parameter->value();
-  return {named.name, value.shape(), value.shape(), count_nonzero(value), 0, bytes_of(value), 0, {}, ""};
-}
-
-void row_after(CompactLayer& row, const ParameterState& p) {
-  row.after = p.value().shape();
-  row.live_after = count_nonzero(p.value());
-  row.bytes_after = bytes_of(p.value());
-}
-
 /// Units that stay after two rounds, `second` counting in what `first` left; empty lists keep all.
 std::vector<Index> kept_of_kept(const std::vector<Index>& first, const std::vector<Index>& second) {
   if (first.empty() || second.empty()) return first.empty() ? second : first;
@@ -242,7 +155,7 @@ void compact(const ParameterList& parameters, const Run& run, const Tensor& samp
   }
 
   const std::vector<const ParameterState*> packable =
-      options.pack ? linear_weights(after) : std::vector<const ParameterState*>();
+      options.pack ? packable_weights(after) : std::vector<const ParameterState*>();
   after = Graph();
   std::size_t layer = 0;
   for (const NamedParameter& named : parameters) {
@@ -260,20 +173,6 @@ void compact(const ParameterList& parameters, const Run& run, const Tensor& samp
   if (options.pack)
     result.difference = verify(before, traced_again("its weights were packed"), all_cuts, names, options.tolerance,
                                "packing the weights");
-  if (report) *report = std::move(result);
-}
-
-void repack(const ParameterList& parameters, const CompactOptions& options, CompactReport* report) {
-  CompactReport result;
-  for (const NamedParameter& named : parameters) {
-    ParameterState& p = *named.parameter;
-    if (!p.value().packed()) continue;
-    CompactLayer row = row_before(named);
-    densify(p);
-    pack(p, options.kernels, row);
-    row_after(row, p);
-    result.layers.push_back(std::move(row));
-  }
   if (report) *report = std::move(result);
 }
 

@@ -12,7 +12,6 @@
 // 3. After both, old and new outputs on the sample are compared.
 #pragma once
 
-#include <array>
 #include <concepts>
 #include <functional>
 #include <limits>
@@ -24,14 +23,9 @@
 
 #include "espalier/autograd/tape.h"
 #include "espalier/autograd/variable.h"
+#include "espalier/prune/pack.h"
 
 namespace espalier::prune {
-
-/// How the kernel of a sparse weight is chosen.
-enum class Kernels : std::uint8_t {
-  measured,  ///< by timing this machine: sparse where it is at least 1.10 times faster
-  fixed      ///< by a table in the source: the same everywhere
-};
 
 struct CompactOptions {
   Kernels kernels = Kernels::measured;
@@ -42,14 +36,6 @@ struct CompactOptions {
   double tolerance = std::numeric_limits<double>::quiet_NaN();
 };
 
-struct CompactLayer {
-  std::string name;  ///< of the weight
-  Shape before, after;
-  Index live_before = 0, live_after = 0;    ///< entries that are not 0
-  Index bytes_before = 0, bytes_after = 0;  ///< of the weight in memory
-  std::array<std::string, 3> kernel;        ///< at batch 1, 2 to 16, and more
-  std::string reason;                       ///< what the choice rests on
-};
 struct CompactReport {
   std::vector<CompactLayer> layers;
   Index cut_constant = 0, cut_unread = 0;  ///< units
@@ -91,7 +77,6 @@ auto runner(const M& model) {
 using Run = std::function<std::vector<Variable>(const Variable& x)>;
 void compact(const ParameterList& parameters, const Run& run, const Tensor& sample, const CompactOptions& options,
              CompactReport* report);
-void repack(const ParameterList& parameters, const CompactOptions& options, CompactReport* report);
 
 }  // namespace detail
 
@@ -110,7 +95,10 @@ Model compact(const Model& model, const Tensor& sample, CompactOptions options =
 /// Chooses anew for the weights that are packed, on the machine it runs on.
 template <Compactable Model>
 void repack(Model& model, CompactOptions options = {}, CompactReport* report = nullptr) {
-  detail::repack(model.parameters(), options, report);
+  std::vector<CompactLayer> layers = detail::repack(model.parameters(), options.kernels);
+  if (!report) return;
+  *report = {};
+  report->layers = std::move(layers);
 }
 
 }  // namespace espalier::prune

@@ -1,0 +1,46 @@
+// Packing: sparse weights stored as their entries that are not zero, where a sparse kernel runs them faster.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "espalier/autograd/parameter.h"
+
+namespace espalier::prune {
+
+/// How the kernel of a sparse weight is chosen.
+enum class Kernels : std::uint8_t {
+  measured,  ///< by timing this machine: sparse where it is at least 1.10 times faster
+  fixed      ///< by a table in the source: the same everywhere
+};
+
+/// A weight before and after.
+struct CompactLayer {
+  std::string name;  ///< of the weight
+  Shape before, after;
+  Index live_before = 0, live_after = 0;    ///< entries that are not 0
+  Index bytes_before = 0, bytes_after = 0;  ///< of the weight in memory
+  std::array<std::string, 3> kernel;        ///< at batch 1, 2 to 16, and more
+  std::string reason;                       ///< what the choice rests on
+};
+
+namespace detail {
+
+struct Graph;
+
+CompactLayer row_before(const NamedParameter& named);
+void row_after(CompactLayer& row, const ParameterState& p);
+
+/// Packs a dense weight if a batch class gains by it; fills kernels and reason.
+void pack(ParameterState& p, Kernels how, CompactLayer& row);
+/// Soft masks are frozen, packed values become dense.
+void densify(ParameterState& p);
+/// Parameters that are read by ops with a sparse kernel as their weight, and by nothing else.
+std::vector<const ParameterState*> packable_weights(const Graph& graph);
+/// Chooses anew for the weights that are packed.
+std::vector<CompactLayer> repack(const ParameterList& parameters, Kernels how);
+
+}  // namespace detail
+}  // namespace espalier::prune
