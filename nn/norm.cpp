@@ -1,5 +1,7 @@
 #include "espalier/nn/norm.h"
 
+#include <algorithm>
+
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/elementwise.h"
 
@@ -56,12 +58,16 @@ GroupNorm::GroupNorm(Index groups, Index channels, GroupNormOptions options)
     : weight(filled(options.affine, {channels}, 1, options.dtype)),
       bias(filled(options.affine, {channels}, 0, options.dtype)),
       groups_(groups),
+      together_(groups > 0 ? std::max<Index>(1, channels / groups) : 1),
       eps_(options.eps) {
   if (groups < 1 || channels % groups != 0)
     fail<ConfigError>("[GroupNorm] ", channels, " channels do not fall into ", groups, " equal groups");
 }
 Variable GroupNorm::operator()(const Variable& x) const {
-  return forward([&] { return group_norm(x, groups_, optional(weight), optional(bias), eps_); });
+  return forward([&] {
+    const Index groups = weight.defined() ? std::max<Index>(1, weight.size() / together_) : groups_;
+    return group_norm(x, groups, optional(weight), optional(bias), eps_);
+  });
 }
 
 template <int axes>

@@ -62,7 +62,7 @@ struct GroupNormOptions {
 };
 
 /// (x - mean) / sqrt(variance + eps) weight[c] + bias[c], x [N, C, ...], over each of `groups` runs of channels of each
-/// of the N. Wu and He 2018. Errors: ShapeError; ConfigError if the channels do not fall into equal groups.
+/// of the N. Wu and He 2018. Whole groups may be pruned: with weights there are as many as these hold. Errors: ShapeError; ConfigError if the channels do not fall into equal groups.
 class GroupNorm final : public Module {
  public:
   GroupNorm(Index groups, Index channels, GroupNormOptions options = {});
@@ -73,7 +73,7 @@ class GroupNorm final : public Module {
   Parameter weight, bias;
 
  private:
-  Index groups_;
+  Index groups_, together_;  // together_: channels of a group
   double eps_;
 };
 

@@ -29,6 +29,13 @@ Tensor Optimizer::state(const std::string& transform, const std::string& state, 
 }
 Memory Optimizer::memory(const std::string& transform) const { return pipeline_->memory(transform); }
 void Optimizer::load_state(const OptimizerState& state) { pipeline_->load_state(state); }
+Commit Optimizer::prepare_cut(std::span<const ParameterCut> cuts) {
+  auto next = std::make_shared<std::unique_ptr<Pipeline>>(pipeline_->with_cuts(cuts));
+  return [this, next, unseen = pipeline_->unseen_masks()] {
+    pipeline_ = std::move(*next);
+    pipeline_->follow_masks(unseen);
+  };
+}
 std::string Optimizer::describe() const { return pipeline_->describe(); }
 
 StepReport apply_to_gradients(const ParameterList& parameters, const Chain& chain, ApplyOptions options) {

@@ -17,6 +17,7 @@
 
 #include "espalier/optim/chain.h"
 #include "espalier/optim/report.h"
+#include "espalier/optim/reshape.h"
 
 namespace espalier::optim {
 
@@ -99,6 +100,10 @@ class Optimizer {
   void load_state(const OptimizerState& state);
   /// The sweeps as they will run.
   std::string describe() const;
+  /// What follows when parameters lose units: every state keeps what belongs to what stays, and training goes on with the
+  /// next step. Prepares all; what it returns is to be called once the parameters are cut, before anything else is done
+  /// with this optimizer, and does not throw. See prune::shrink(). Errors: ConfigError, then nothing was changed.
+  Commit prepare_cut(std::span<const ParameterCut> cuts);
 
  private:
   std::unique_ptr<Pipeline> pipeline_;

@@ -2,11 +2,13 @@
 //
 //   auto deployed = prune::compact(model, sample);                  // sample: a batch as the model takes it
 //
-// 1. Dead units are cut: units of linear layers that are constant (every weight to them is 0) and units that nobody
-//    reads. Which layers share units is read off the tape of one pass over the sample; the constants are folded into
-//    the next bias, round by round until nothing is left to cut. Network inputs and outputs stay, and whatever an op
-//    other than linear, an elementwise function or a reshape that keeps the last axis reads. A layer whose units all
-//    die runs on empty tensors.
+// 1. Dead units are cut: what is constant (every weight to it is 0, or its gain is) and what nobody reads. Which layers
+//    share units is read off the tape of one pass over the sample (prune/detail/units.h): rows and columns of linear
+//    layers and convolutions, channels of norms, gates of recurrent units, heads of attention, through sums, joins,
+//    pieces, reshapes and pools. Constants are folded into the next bias, or the running mean behind it, round by round
+//    until nothing is left to cut. What stays although it is dead, and why, is in the report: network inputs and outputs,
+//    what an op mixes that is not known to keep units apart, a constant that meets zero padding. A layer whose units all
+//    die runs on empty tensors, so a residual branch adds its constant.
 // 2. Each sparse weight that only linear() reads is packed, with the kernel of each batch class chosen; dense where no
 //    class gains. The choice is part of the weight.
 // 3. After both, old and new outputs on the sample are compared.
@@ -21,18 +23,24 @@
 #include <utility>
 #include <vector>
 
+#include "espalier/autograd/buffer.h"
 #include "espalier/autograd/tape.h"
 #include "espalier/autograd/variable.h"
 #include "espalier/prune/pack.h"
 
 namespace espalier::prune {
 
+/// For round_to: with each layer the multiple of 1, 8 or 16 with which it runs at least 1.10 times faster on the sample.
+inline constexpr Index round_measured = -1;
+
 struct CompactOptions {
-  Kernels kernels = Kernels::measured;
-  bool cut = true;   ///< cut dead units
-  bool pack = true;  ///< choose sparse kernels
+  Kernels kernels = Kernels::measured;  ///< fixed: round_measured goes by a rule, too
+  bool cut = true;                      ///< cut dead units
+  bool pack = true;                     ///< choose sparse kernels
+  /// Units of a layer are cut to a multiple of this, the best of the dead ones filling up. 0: to no round number.
+  Index round_to = 0;
   /// Largest |difference| / largest |output| allowed; NaN: 1e-5 for f32, 1e-10 for f64. Where outputs cancel to less
-  /// than the terms they are made of, each linear layer is held to it against its own terms instead.
+  /// than the terms they are made of, each layer is held to it against its own terms instead.
   double tolerance = std::numeric_limits<double>::quiet_NaN();
 };
 
@@ -40,6 +48,7 @@ struct CompactReport {
   std::vector<CompactLayer> layers;
   Index cut_constant = 0, cut_unread = 0;  ///< units
   double difference = 0;                   ///< largest |difference| / largest |output| on the sample
+  std::vector<std::string> remarks;        ///< dead units that stay, and why; layers that have died as a whole
   std::string table() const;
 };
 
@@ -51,14 +60,42 @@ concept Compactable = std::copy_constructible<M> && requires(const M& m) {
 
 namespace detail {
 
+struct AnyField {
+  template <class T>
+  operator T() const;  // NOLINT
+};
+template <class T>
+constexpr int fields() {
+  if constexpr (requires { T{AnyField(), AnyField(), AnyField()}; })
+    return 3;
+  else if constexpr (requires { T{AnyField(), AnyField()}; })
+    return 2;
+  else
+    return 1;
+}
+
 inline void collect(std::vector<Variable>& all, const Variable& output) { all.push_back(output); }
+/// Of containers, tuples, and structs of up to three members, as recurrent layers return.
 template <class Outputs>
 requires(!std::convertible_to<const Outputs&, Variable>) void collect(std::vector<Variable>& all,
                                                                       const Outputs& outputs) {
-  if constexpr (requires { outputs.begin(); })
+  if constexpr (requires { outputs.begin(); }) {
     for (const auto& output : outputs) collect(all, output);
-  else
+  } else if constexpr (requires { std::tuple_size<Outputs>::value; }) {
     std::apply([&](const auto&... output) { (collect(all, output), ...); }, outputs);
+  } else if constexpr (fields<Outputs>() == 3) {
+    const auto& [a, b, c] = outputs;
+    collect(all, a);
+    collect(all, b);
+    collect(all, c);
+  } else if constexpr (fields<Outputs>() == 2) {
+    const auto& [a, b] = outputs;
+    collect(all, a);
+    collect(all, b);
+  } else {
+    const auto& [a] = outputs;
+    collect(all, a);
+  }
 }
 
 /// The model as a function from one Variable to all of its outputs.
@@ -75,8 +112,27 @@ auto runner(const M& model) {
 }
 
 using Run = std::function<std::vector<Variable>(const Variable& x)>;
-void compact(const ParameterList& parameters, const Run& run, const Tensor& sample, const CompactOptions& options,
-             CompactReport* report);
+/// A model as compact() and shrink() see it.
+struct Subject {
+  ParameterList parameters;
+  BufferList buffers;
+  Run run;
+};
+template <class M>
+Subject subject_of(const M& model) {
+  Subject subject{model.parameters(), {}, runner(model)};
+  if constexpr (requires { subject.buffers = model.buffers(); }) subject.buffers = model.buffers();
+  return subject;
+}
+template <class M>
+M copy_for_sample(const M& model) {
+  M copy = model;
+  if constexpr (requires { copy.eval(); }) copy.eval();
+  return copy;
+}
+/// False: once more on a fresh copy, without trust (see detail::Trust).
+bool compact(const Subject& copy, const Tensor& sample, const CompactOptions& options, bool trusting,
+             CompactReport& report);
 
 }  // namespace detail
 
@@ -86,10 +142,12 @@ void compact(const ParameterList& parameters, const Run& run, const Tensor& samp
 /// some milliseconds a layer to measure.
 template <Compactable Model>
 Model compact(const Model& model, const Tensor& sample, CompactOptions options = {}, CompactReport* report = nullptr) {
-  Model copy = model;
-  if constexpr (requires { copy.eval(); }) copy.eval();
-  detail::compact(copy.parameters(), detail::runner(copy), sample, options, report);
-  return copy;
+  CompactReport unused;
+  Model copy = detail::copy_for_sample(model);
+  if (detail::compact(detail::subject_of(copy), sample, options, true, report ? *report : unused)) return copy;
+  Model again = detail::copy_for_sample(model);
+  detail::compact(detail::subject_of(again), sample, options, false, report ? *report : unused);
+  return again;
 }
 
 /// Chooses anew for the weights that are packed, on the machine it runs on.

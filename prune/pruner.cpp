@@ -191,6 +191,16 @@ void Pruner::snapshot() {
 
 void Pruner::undo() { work_->undo(); }
 
+optim::Commit Pruner::prepare_cut(std::span<const optim::ParameterCut> cuts) {
+  std::vector<std::optional<Snapshot>> left = work_->snapshots;
+  for (std::size_t i = 0; i < left.size(); ++i)
+    for (const optim::ParameterCut& cut : cuts)
+      if (left[i] && cut.parameter == work_->list[i].parameter)
+        left[i] = Snapshot{optim::taken(left[i]->value, cut.kept),
+                           optim::taken(left[i]->mask, left[i]->value.shape(), cut.kept)};
+  return [work = work_, left] { work->snapshots = left; };
+}
+
 void Pruner::freeze() {
   for (const NamedParameter& named : work_->list) named.parameter->freeze();
   work_->options.mode = MaskMode::hard;

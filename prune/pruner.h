@@ -82,6 +82,8 @@ class Pruner {
   /// dense value. In soft mode without a snapshot: no masks. Errors: ConfigError in hard mode without a snapshot, or if
   /// a shape has changed since; then nothing was changed.
   void undo();
+  /// For shrink(): the snapshot keeps what belongs to what stays. See optim::Commit.
+  optim::Commit prepare_cut(std::span<const optim::ParameterCut> cuts);
   /// Soft mode ends: what is pruned is gone. From now on this pruner works in hard mode.
   void freeze();
 

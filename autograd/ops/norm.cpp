@@ -122,11 +122,14 @@ struct Normalised {
   Tensor statistics;
 };
 Normalised over_channels(const char* op, const Variable& x, const NormChannels& how, const Variable& weight,
-                         const Variable& bias, const Tensor& given = {}) {
+                         const Variable& bias, const Tensor& given = {}, const Variable& mean = {},
+                         const Variable& variance = {}) {
   NormForward forward = normalize_channels(op, x.value(), how, weight.value(), bias.value(), given);
   if (!recording(x, weight, bias)) return {std::move(forward.y), std::move(forward.statistics)};
-  Variable y = record(
-      op, std::move(forward.y), {&x, &weight, &bias},
+  const std::array<const Variable*, 5> inputs{&x, &weight, &bias, &mean, &variance};
+  Variable y(std::move(forward.y));
+  detail::record_outputs(
+      op, {&y, 1}, std::span(inputs).first(given.defined() ? 5 : 3),
       [op, how, given, x = Saved(x), w = Saved(weight), b = Saved(bias), found = forward.statistics](const Variable& g,
                                                                                                      Wants wants) {
         const Variable &v = x.get(), &factor = w.get();
@@ -201,7 +204,7 @@ Variable batch_norm_inference(const Variable& x, const Tensor& mean, const Tenso
     return static_cast<decltype(v)>(1 / std::sqrt(v + options.eps));
   }));
   return over_channels("batch_norm_inference", x, {.over = NormOver::fixed, .eps = options.eps, .relu = options.relu},
-                       weight, bias, given)
+                       weight, bias, given, mean, variance)
       .y;
 }
 

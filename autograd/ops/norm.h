@@ -37,7 +37,8 @@ struct BatchStatistics {
 /// channel, which has no variance.
 Variable batch_norm(const Variable& x, const Variable& weight = {}, const Variable& bias = {},
                     BatchNormOptions options = {}, BatchStatistics* statistics = nullptr);
-/// The same with given mean and variance [C], which are constants: an affine map.
+/// The same with given mean and variance [C], which are constants: an affine map. Recorded with the inputs x, weight,
+/// bias, mean, variance.
 Variable batch_norm_inference(const Variable& x, const Tensor& mean, const Tensor& variance,
                               const Variable& weight = {}, const Variable& bias = {}, BatchNormOptions options = {});
 

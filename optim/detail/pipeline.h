@@ -28,8 +28,14 @@ class Pipeline final {
   Memory memory(const std::string& transform) const;
   void load_state(const OptimizerState& state);
   std::string describe() const;
+  /// The same at the same step for parameters of which less is left.
+  std::unique_ptr<Pipeline> with_cuts(std::span<const ParameterCut> cuts) const;
+  /// For what with_cuts() made, once the parameters are cut: `from` has seen all masks that were before.
+  void follow_masks(const std::vector<std::uint8_t>& unseen);
+  std::vector<std::uint8_t> unseen_masks() const;
 
  private:
+  Pipeline(const Pipeline& from, std::vector<Shape> shapes);
   static constexpr std::size_t none = ~std::size_t{0};
   using Figures = std::array<Figure, 2>;
   struct MaskWindows;
@@ -102,6 +108,9 @@ class Pipeline final {
   template <class F>
   void for_each_state(F f) const;
   Stage make_stage(const Link& link, std::string name) const;
+  void settle(Stage& stage) const;
+  void measure_parameters();
+  void choose_blocks();
   bool is_long(std::size_t parameter) const;
   std::string describe(const Stage& stage) const;
 

@@ -52,11 +52,10 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, const Op
                         "' is packed and cannot be trained. Hint: train the model that "
                         "compact() was given");
     shapes_.push_back(p.parameter->value().shape());
-    sizes_.push_back(count(shapes_.back()));
-    units_.push_back(unit_of(shapes_.back()));
     types_.push_back(type_index(p.parameter->value().dtype()));
     mask_seen_.push_back(p.parameter->mask_version());
   }
+  measure_parameters();
   updates_.resize(parameters_.size());
   last_stage_.assign(parameters_.size(), none);
 
@@ -101,12 +100,56 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, const Op
       fail<ConfigError>("[optimizer] nothing in the chain updates '", parameters_[i].name,
                         "'. Hint: end the chain with sgd(...), adam(...) or the like, or leave the parameter out");
 
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {  // blocks never cut a unit that fits into one
+  choose_blocks();
+  plan();
+}
+
+Pipeline::Pipeline(const Pipeline& from, std::vector<Shape> shapes)
+    : parameters_(from.parameters_),
+      shapes_(std::move(shapes)),
+      types_(from.types_),
+      last_stage_(from.last_stage_),
+      hooks_(from.hooks_),
+      listeners_(from.listeners_),
+      blank_records_(from.blank_records_),
+      options_(from.options_),
+      goal_(from.goal_),
+      step_(from.step_),
+      backwards_(from.backwards_),
+      skipped_(from.skipped_),
+      skipped_in_a_row_(from.skipped_in_a_row_),
+      updates_(from.updates_),
+      mask_seen_(from.mask_seen_),
+      broken_(from.broken_) {
+  measure_parameters();
+  for (const Stage& old : from.stages_) {
+    Stage stage;
+    stage.transform = old.transform->clone();
+    stage.name = old.name;
+    stage.when = old.when;
+    stage.selected = old.selected;
+    stage.record = old.record;
+    settle(stage);
+    stages_.push_back(std::move(stage));
+  }
+  choose_blocks();
+  plan();
+}
+
+void Pipeline::measure_parameters() {
+  for (const Shape& shape : shapes_) {
+    sizes_.push_back(count(shape));
+    units_.push_back(unit_of(shape));
+  }
+}
+
+/// Blocks never cut a unit that fits into one.
+void Pipeline::choose_blocks() {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const bool by_unit = std::any_of(stages_.begin(), stages_.end(),
                                      [&](const Stage& s) { return s.span == Span::unit && s.selected[i]; });
     blocks_.push_back(by_unit && !is_long(i) ? kernels::block_size / units_[i] * units_[i] : kernels::block_size);
   }
-  plan();
 }
 
 bool Pipeline::is_long(std::size_t parameter) const { return units_[parameter] > kernels::block_size; }
@@ -117,21 +160,27 @@ Pipeline::Stage Pipeline::make_stage(const Link& link, std::string name) const {
   stage.transform->prepare(parameters_);
   stage.name = std::move(name);
   stage.when = link.when;
+  for (const NamedParameter& p : parameters_) {
+    stage.selected.push_back(link.select(p));
+    if (stage.selected.back()) stage.transform->check(p);
+  }
+  settle(stage);
+  return stage;
+}
+
+/// What follows from the transform and the parameters it works on.
+void Pipeline::settle(Stage& stage) const {
   stage.keeps_zeros = stage.transform->keeps_zeros();
   stage.span = stage.transform->measures();
   stage.whole = stage.transform->grain() == Grain::tensor;
   stage.ahead = stage.span == Span::tensor || stage.span == Span::everything;
   if (stage.whole && stage.span == Span::unit)
     fail<ConfigError>("[optimizer] '", stage.name, "' cannot both measure units and want whole tensors");
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    stage.selected.push_back(link.select(parameters_[i]));
-    if (stage.selected[i]) stage.transform->check(parameters_[i]);
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
     if (stage.selected[i] && stage.span == Span::unit && is_long(i)) stage.ahead = true;
-  }
   stage.everyone = std::find(stage.selected.begin(), stage.selected.end(), 0) == stage.selected.end();
   add_states(stage);
   add_figures(stage);
-  return stage;
 }
 
 void Pipeline::add_states(Stage& stage) const {

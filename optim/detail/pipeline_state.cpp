@@ -100,6 +100,65 @@ void Pipeline::load_state(const OptimizerState& given) {
   broken_ = false;
 }
 
+namespace {
+
+/// What stays of a state of a parameter that had this shape.
+Tensor left_of(const Tensor& state, StateShape kind, const Shape& shape, const KeptAxes& kept) {
+  switch (kind) {
+    case StateShape::like_weight:
+      return taken(state, kept);
+    case StateShape::unit:
+      return shape.rank() >= 2 ? taken(state, {kept[0]}) : state;
+    case StateShape::column:
+      if (shape.rank() < 2) return taken(state, kept);
+      return taken(state.reshape(Shape(shape.span().subspan(1))), KeptAxes(kept.begin() + 1, kept.end()));
+    default:
+      return state;
+  }
+}
+
+}  // namespace
+
+std::unique_ptr<Pipeline> Pipeline::with_cuts(std::span<const ParameterCut> cuts) const {
+  std::vector<Shape> shapes = shapes_;
+  std::vector<const ParameterCut*> cut(parameters_.size(), nullptr);
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    for (const ParameterCut& c : cuts) {
+      if (c.parameter != parameters_[i].parameter) continue;
+      if (static_cast<int>(c.kept.size()) != shapes[i].rank())
+        fail<ConfigError>("[cut] '", parameters_[i].name, "' has the shape ", shapes[i], ", and what stays is of ",
+                          c.kept.size(), " axes");
+      cut[i] = &c;
+      for (std::size_t axis = 0; axis < c.kept.size(); ++axis)
+        if (c.kept[axis]) shapes[i][static_cast<int>(axis)] = static_cast<Index>(c.kept[axis]->size());
+    }
+  std::unique_ptr<Pipeline> next(new Pipeline(*this, std::move(shapes)));
+  for (std::size_t s = 0; s < stages_.size(); ++s)
+    for (std::size_t k = 0; k < stages_[s].states.size(); ++k) {
+      const StateBuffer &from = stages_[s].states[k], &to = next->stages_[s].states[k];
+      for (std::size_t i = 0; i < parameters_.size(); ++i) {
+        if (!stages_[s].selected[i] || next->sizes_[i] == 0) continue;
+        const Tensor old = from.of(state_shape(from.shape, i), types_[i], i);
+        Tensor view = to.of(next->state_shape(to.shape, i), types_[i], i);
+        const Tensor left = cut[i] ? left_of(old, from.shape, shapes_[i], cut[i]->kept) : old;
+        view.copy_from(left.reshape(view.shape()), "cut");
+      }
+    }
+  return next;
+}
+
+std::vector<std::uint8_t> Pipeline::unseen_masks() const {
+  std::vector<std::uint8_t> unseen;
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    unseen.push_back(parameters_[i].parameter->mask_version() != mask_seen_[i]);
+  return unseen;
+}
+
+void Pipeline::follow_masks(const std::vector<std::uint8_t>& unseen) {
+  for (std::size_t i = 0; i < parameters_.size(); ++i)
+    mask_seen_[i] = parameters_[i].parameter->mask_version() - (unseen[i] != 0);
+}
+
 bool Pipeline::has_hard_mask(std::size_t i) const {
   const ParameterState& p = *parameters_[i].parameter;
   return p.mask().defined() && p.mask_mode() == MaskMode::hard && sizes_[i] > 0;

@@ -1,39 +1,54 @@
 // What can be cut out of a network without changing its outputs: units that are constant, and units that nobody reads.
-//
-// A *space* is a set of units: the rows of one linear layer, carried along by elementwise functions and by reshapes
-// that keep the last axis, and read as columns by other linear layers. Any other reader pins it: then all of its units
-// stay. A Plan says which rows and columns of which parameter stay and what is added to which bias; who applies it
-// decides what else is sliced with it.
+// A Plan says what stays of which parameter and buffer and what is added to which bias; who applies it decides what else
+// is cut with it.
 #pragma once
 
+#include <string>
 #include <vector>
 
-#include "espalier/prune/detail/trace.h"
+#include "espalier/optim/reshape.h"
+#include "espalier/prune/detail/units.h"
 
 namespace espalier::prune::detail {
 
-/// Rows (first axis) and columns (second axis) that stay.
-struct Slice {
+/// A parameter, or a buffer.
+struct Leaf {
   ParameterRef parameter;
-  std::vector<Index> rows, columns;  ///< columns: empty and unused for a vector
+  const Buffer* buffer = nullptr;
+  const Tensor& value() const { return parameter ? parameter->value() : buffer->value(); }
 };
-/// What constants of cut units add to a bias, before it is sliced.
+struct Slice {
+  Leaf leaf;
+  optim::KeptAxes kept;
+};
+/// What constants of cut units add, before the cut.
 struct Fold {
-  ParameterRef bias;
+  Leaf leaf;
+  Index begin;
   std::vector<double> addend;
+};
+/// Units that are dead but stay.
+struct Stay {
+  ParameterRef parameter;  ///< one that they have a part of; may be null
+  Index units = 0;
+  std::string why;
 };
 struct Plan {
   std::vector<Slice> slices;
   std::vector<Fold> folds;
-  Index cut_constant = 0, cut_unread = 0;  ///< units
-  /// For each node of the graph: units of its output's last axis that stay, in order; empty: all of them.
-  std::vector<std::vector<Index>> kept;
+  std::vector<Stay> stays;
+  Index cut_constant = 0, cut_unread = 0, rounded = 0;  ///< units; rounded: dead ones that fill up round numbers
+  /// For each node of the graph: what stays of its first output.
+  std::vector<optim::KeptAxes> kept;
 };
 
-/// Weights that are 0 count as absent. Values must be dense. Cost: O(weights).
-Plan plan_cuts(const Graph& graph);
+/// Of so many units that must stay, of a layer with so many: how many do. See CompactOptions::round_to.
+using Rounding = std::function<Index(const Graph& graph, const Graph::Node& layer, Index stay, Index all)>;
 
-/// Folds, then slices values and masks. The graph's tensors are left as they were.
+/// Weights that are 0 count as absent. Values must be dense. Cost: O(weights + units of all values).
+Plan plan_cuts(const Graph& graph, Trust trust, const Rounding& rounding);
+
+/// Folds, then cuts values, masks and buffers. The graph's tensors are left as they were.
 void apply(const Plan& plan);
 
 }  // namespace espalier::prune::detail
