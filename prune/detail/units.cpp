@@ -106,6 +106,7 @@ int Units::reason(const std::string& why) {
 void Units::pin(Place place, const std::string& why) {
   if (place == no_place) return;
   touched_[axis_of_[index(place)]] = rules_.size();
+  read_.push_back(place);
   int& pinned = pinned_[index(root(place))];
   if (pinned < 0) pinned = reason(why);
 }
@@ -228,14 +229,7 @@ void Units::find_constants() {
 }
 
 void Units::find_needs() {
-  auto all_of = [&](std::uint32_t slot) {
-    for (int axis = 0; axis < shape(slot).rank(); ++axis)
-      if (const Place p = first(slot, axis); p != no_place)
-        for (Index i = 0; i < shape(slot)[axis]; ++i) set_needed(p + static_cast<Place>(i));
-  };
-  for (std::uint32_t slot : graph_.output_slots) all_of(slot);
-  for (std::uint32_t slot = 0; slot < graph_.values.size(); ++slot)
-    if (graph_.values[slot].escaped) all_of(slot);
+  for (Place p : read_) set_needed(p);
   for (std::size_t n = graph_.nodes.size(); n-- > 0;) {
     for (const auto& reader : readers_[n]) reader->needs(*this);
     for (std::size_t k = first_link_[n]; k < first_link_[n + 1]; ++k)
@@ -267,8 +261,8 @@ std::vector<Units::Unit> Units::units() {
       if (why < 0 && blocked_[index(p)] >= 0) why = blocked_[index(p)];
     if (why < 0) continue;
     unit.dead = false;
-    const bool computed = std::any_of(unit.places.begin(), unit.places.end(),
-                                      [&](Place p) { return weight_[axis_of(p).slot] == 0; });
+    const bool computed =
+        std::any_of(unit.places.begin(), unit.places.end(), [&](Place p) { return weight_[axis_of(p).slot] == 0; });
     if (computed) unit.stays = reasons_[static_cast<std::size_t>(why)];
   }
   return units;

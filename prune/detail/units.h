@@ -149,6 +149,7 @@ class Units {
   std::vector<Axis> axes_;
   std::vector<std::uint32_t> axis_of_;  // [place]
   std::vector<Place> parent_;           // [place]
+  std::vector<Place> read_;             // pinned by themselves: what stands there is read by who knows whom
   std::vector<int> pinned_, blocked_;   // [place]: a reason, -1: none
   std::vector<std::uint8_t> fixed_, needed_;
   std::vector<std::string> reasons_;

@@ -96,8 +96,8 @@ TEST(CompactConv, ABiasOfABatchNormBehindTakesUpConstants) {
   nn::Sequential small = compacted(net, x, rng.normal({1, 2, 4, 7}, 0, 1, f64));
   EXPECT_EQ(small.get<nn::Conv2d>(0).weight.shape(), (Shape{3, 2, 1, 1}));
   EXPECT_EQ(small.get<nn::BatchNorm2d>(1).running_mean.value().shape(), (Shape{3}));
-  EXPECT_FALSE(equal(small.get<nn::BatchNorm2d>(4).running_mean.value(),
-                     net.get<nn::BatchNorm2d>(4).running_mean.value()));
+  EXPECT_FALSE(
+      equal(small.get<nn::BatchNorm2d>(4).running_mean.value(), net.get<nn::BatchNorm2d>(4).running_mean.value()));
 }
 
 // Network slimming (Liu et al. 2017): a gain of 0 makes a channel constant, whatever the convolution does.
@@ -118,9 +118,8 @@ TEST(CompactConv, AGainOfZeroKillsItsChannel) {
 
 TEST(CompactConv, DepthwiseChannelsGoWithTheirInputs) {
   Rng rng(1);
-  nn::Sequential net(nn::Conv2d(rng, 2, 6, 1, plain), tanh,
-                     nn::Conv2d(rng, 6, 12, 3, {.groups = 6, .dtype = f64}), sigmoid,
-                     nn::Conv2d(rng, 12, 3, 1, plain));
+  nn::Sequential net(nn::Conv2d(rng, 2, 6, 1, plain), tanh, nn::Conv2d(rng, 6, 12, 3, {.groups = 6, .dtype = f64}),
+                     sigmoid, nn::Conv2d(rng, 12, 3, 1, plain));
   mask_out(net.get<nn::Conv2d>(0).weight, {1});
   mask_out(net.get<nn::Conv2d>(2).weight, {4, 5, 8, 9});  // both of inputs 2 and 4: constant, and 2 and 4 unread
   nn::Sequential small = compacted(net, rng.normal({2, 2, 6, 6}, 0, 1, f64), rng.normal({1, 2, 5, 7}, 0, 1, f64));
@@ -131,9 +130,8 @@ TEST(CompactConv, DepthwiseChannelsGoWithTheirInputs) {
 
 TEST(CompactConv, GroupsLoseTheSameCount) {
   Rng rng(1);
-  nn::Sequential net(nn::Conv2d(rng, 2, 8, 1, plain), tanh,
-                     nn::Conv2d(rng, 8, 6, 3, {.groups = 2, .dtype = f64}), sigmoid,
-                     nn::Conv2d(rng, 6, 3, 1, plain));
+  nn::Sequential net(nn::Conv2d(rng, 2, 8, 1, plain), tanh, nn::Conv2d(rng, 8, 6, 3, {.groups = 2, .dtype = f64}),
+                     sigmoid, nn::Conv2d(rng, 6, 3, 1, plain));
   mask_out(net.get<nn::Conv2d>(0).weight, {1, 5, 2});  // channel 1 of both groups; channel 2 of the first alone
   mask_out(net.get<nn::Conv2d>(2).weight, {0, 3});
   nn::Sequential small = compacted(net, rng.normal({2, 2, 6, 6}, 0, 1, f64), rng.normal({1, 2, 5, 7}, 0, 1, f64));
@@ -175,7 +173,10 @@ TEST(CompactConv, PoolsNormsAndFunctionsKeepChannelsApart) {
       {"max", [](Rng&) { return nn::Sequential(nn::MaxPool2d(2, {.padding = 1})); }},
       {"avg", [](Rng&) { return nn::Sequential(nn::AvgPool2d(2)); }},
       {"adaptive max", [](Rng&) { return nn::Sequential(nn::AdaptiveMaxPool2d(4)); }},
-      {"adaptive avg", [](Rng&) { return nn::Sequential(nn::AdaptiveAvgPool2d({3, 5})); }},
+      {"adaptive avg",
+       [](Rng&) {
+         return nn::Sequential(nn::AdaptiveAvgPool2d({3, 5}));
+       }},
       {"nearest", [](Rng&) { return nn::Sequential(nn::Upsample(2)); }},
       {"bilinear", [](Rng&) { return nn::Sequential(nn::Upsample(1.5, Interpolation::linear)); }},
       {"instance norm",
@@ -199,11 +200,13 @@ TEST(CompactConv, PoolsNormsAndFunctionsKeepChannelsApart) {
          return nn::Sequential(std::move(slopes));
        }},
       {"one slope", [](Rng&) { return nn::Sequential(nn::PRelu(1, {.dtype = f64})); }},
-      {"reflect", [](Rng&) { return nn::Sequential([](const Variable& x) { return pad(x, {1, 2}, PadMode::reflect); }); }},
+      {"reflect",
+       [](Rng&) { return nn::Sequential([](const Variable& x) {
+                    return pad(x, {1, 2}, PadMode::reflect);
+                  }); }},
       {"transposed twice",
        [](Rng&) {
-         return nn::Sequential(
-             [](const Variable& x) { return permute(tanh(permute(x, {0, 2, 3, 1})), {0, 3, 1, 2}); });
+         return nn::Sequential([](const Variable& x) { return permute(tanh(permute(x, {0, 2, 3, 1})), {0, 3, 1, 2}); });
        }},
       {"split and joined", [](Rng&) {
          return nn::Sequential([](const Variable& x) {
@@ -250,8 +253,10 @@ TEST(CompactConv, GlobalMeanAndSqueezeAndExcitation) {
   class Gated final : public nn::Module {
    public:
     explicit Gated(Rng& rng)
-        : conv(rng, 2, 6, 3, plain), squeeze(rng, 6, 4, {.activation = Activation::relu, .dtype = f64}),
-          excite(rng, 4, 6, {.activation = Activation::sigmoid, .dtype = f64}), head(rng, 6, 3, {.dtype = f64}) {}
+        : conv(rng, 2, 6, 3, plain),
+          squeeze(rng, 6, 4, {.activation = Activation::relu, .dtype = f64}),
+          excite(rng, 4, 6, {.activation = Activation::sigmoid, .dtype = f64}),
+          head(rng, 6, 3, {.dtype = f64}) {}
     Variable operator()(const Variable& x) const {
       const Variable y = relu(conv(x));
       const Variable gate = excite(squeeze(mean(y, {2, 3})));
@@ -282,7 +287,9 @@ TEST(CompactConv, GlobalMeanAndSqueezeAndExcitation) {
 class Block final : public nn::Module {
  public:
   Block(Rng& rng, Index channels, nn::Conv2dLayerOptions options = padded)
-      : conv1(rng, channels, 5, 3, options), bn1(5, {.dtype = f64}), conv2(rng, 5, channels, 3, options),
+      : conv1(rng, channels, 5, 3, options),
+        bn1(5, {.dtype = f64}),
+        conv2(rng, 5, channels, 3, options),
         bn2(channels, {.dtype = f64}) {
     unsettle(bn1, rng);
     unsettle(bn2, rng);
@@ -327,7 +334,8 @@ TEST(CompactConv, ABranchWhoseChannelsAllDieLeavesItsConstant) {
   ResNet net(rng);
   mask_out(net.a.conv2.weight, {0, 1, 2, 3, 4, 5});
   CompactReport report;
-  const ResNet small = compacted(net, rng.normal({2, 2, 6, 6}, 0, 1, f64), rng.normal({3, 2, 5, 8}, 0, 1, f64), &report);
+  const ResNet small =
+      compacted(net, rng.normal({2, 2, 6, 6}, 0, 1, f64), rng.normal({3, 2, 5, 8}, 0, 1, f64), &report);
   EXPECT_EQ(small.a.conv1.weight.shape(), (Shape{0, 6, 3, 3}));
   EXPECT_EQ(small.a.bn1.weight.shape(), (Shape{0}));
   EXPECT_EQ(small.a.conv2.weight.shape(), (Shape{6, 0, 3, 3}));
