@@ -410,7 +410,7 @@ void describe_broadcast(Units& u, const Node& node) {
       in[k] = own >= 0 && shape[own] == n ? u.first(x, own) : no_place;
       any |= in[k] != no_place;
       if (in[k] != no_place) continue;
-      alone |= own >= 0 && shape[own] == n && n != 1;
+      alone |= own >= 0 && shape[own] == n;
       foreign |= !(u.is_weight(x) && count(shape) == 1);  // what it adds may differ from sample to sample
     }
     if (!any) continue;

@@ -35,6 +35,7 @@ class Planner {
       ++plan_.stays[at->second].units;
     }
     if (plan_.cut_constant + plan_.cut_unread == 0) return std::move(plan_);
+    hollow();
     fold();
     for (std::uint32_t slot = 0; slot < graph_.values.size(); ++slot)
       if (graph_.values[slot].is_leaf())
@@ -77,6 +78,20 @@ class Planner {
       if (alive) continue;
       unit(0).dead = false;
       unit(0).stays = "'" + node.op + "', which needs a head";
+    }
+  }
+
+  /// A depthwise convolution that has lost all channels has no input channel in a group either.
+  void hollow() {
+    for (const Graph::Node& node : graph_.nodes) {
+      if (!node.op.starts_with("conv") || node.inputs.size() < 2 || node.inputs[1] == Tape::constant) continue;
+      const Place inputs = all_.first(node.inputs[1], 1), rows = all_.first(node.inputs[1], 0);
+      if (inputs == no_place || rows == no_place || node.settings.empty() || node.settings.back() < 2) continue;
+      const Shape& weight = all_.shape(node.inputs[1]);
+      bool all = weight[1] == 1;
+      for (Index r = 0; r < weight[0]; ++r)
+        all &= cut_[static_cast<std::size_t>(rows) + static_cast<std::size_t>(r)] != 0;
+      if (all) cut_[static_cast<std::size_t>(inputs)] = 1;
     }
   }
 
