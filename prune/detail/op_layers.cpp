@@ -43,6 +43,7 @@ Target target_of(const Units& u, const Node& node, std::size_t bias) {
     if (parts != g.values[part->inputs[0]].reads || begins.size() != parts) return {};
     return {part->inputs[0], part->settings[1]};
   }
+  if (node.op == "linear" && !node.settings.empty()) return {};  // its activation lies between
   for (const Node& next : g.nodes)
     if (next.op == "batch_norm_inference" && next.inputs[0] == node.first_output &&
         g.values[node.first_output].reads == 1 && next.inputs.size() > 3 && next.inputs[3] != Tape::constant &&
@@ -56,16 +57,24 @@ class Product final : public Reader {
  public:
   struct Sizes {
     Index rows, columns, groups = 1;  // columns of one group
+    bool columns_first = false;       // the first axis of the weight is that of the columns
   };
-  Product(const Node& node, Sizes sizes, Place x, Place y, Index units)
-      : op_(quoted(node)), sizes_(sizes), x_(x), y_(y), units_(units) {
-    present_.assign(static_cast<std::size_t>(sizes.rows * sizes.columns), 0);
-    sum_.assign(present_.size(), 0);
-  }
-  void add_weight(Index row, Index column, double w) {
-    const std::size_t i = index(row, column);
-    present_[i] |= !(w == 0);
-    sum_[i] += w;
+  Product(const Node& node, Sizes sizes, const Tensor& weight, Place x, Place y, Index units)
+      : op_(quoted(node)),
+        sizes_(sizes),
+        weight_(weight.contiguous()),
+        x_(x),
+        y_(y),
+        units_(std::max<Index>(1, units)) {
+    const Index entries = sizes.rows * sizes.columns;
+    taps_ = entries > 0 ? weight_.size() / entries : 0;
+    present_.assign(static_cast<std::size_t>(entries), 0);
+    dispatch_floating("compact", weight_.dtype(), [&]<class T>() {
+      const T* w = weight_.data<T>();
+      for (Index r = 0; r < sizes.rows; ++r)
+        for (Index c = 0; c < sizes.columns; ++c)
+          for (const T *k = w + kernel(r, c), *end = k + taps_; k < end; ++k) present_[index(r, c)] |= !(*k == 0);
+    });
   }
   Target target;
   bool bias_is_weight = true;  // else no row is ever constant
@@ -110,7 +119,7 @@ class Product final : public Reader {
         const Place p = input(r, c);
         if (!present_[index(r, c)] || !cut[static_cast<std::size_t>(p)] || !u.fixed(p)) continue;
         const double k = u.number(p).value_or(0);
-        addend.values[static_cast<std::size_t>(r)] += target.sign * sum_[index(r, c)] * k;
+        addend.values[static_cast<std::size_t>(r)] += target.sign * sum(r, c) * k;
         any |= k != 0;
       }
     }
@@ -124,12 +133,26 @@ class Product final : public Reader {
   }
   Place output(Index row) const { return at(y_, row % units_); }
 
+  /// Where the kernel of a row and a column begins.
+  Index kernel(Index row, Index column) const {
+    return (sizes_.columns_first ? column * sizes_.rows + row : row * sizes_.columns + column) * taps_;
+  }
+  double sum(Index row, Index column) const {
+    double all = 0;
+    dispatch_floating("compact", weight_.dtype(), [&]<class T>() {
+      const T* k = weight_.data<T>() + kernel(row, column);
+      for (Index t = 0; t < taps_; ++t) all += static_cast<double>(k[t]);
+    });
+    return all;
+  }
+
   std::string op_;
   Sizes sizes_;
+  Tensor weight_;
   Place x_, y_;
   Index units_;  // rows that differ by a multiple of it belong to one
+  Index taps_ = 0;
   std::vector<std::uint8_t> present_;
-  std::vector<double> sum_;
 };
 
 bool all_zero(const Tensor& t) {
@@ -167,11 +190,8 @@ void linear(Units& u, const Node& node) {
     for (Index c = 0; u.first(w, 1) != no_place && c < weight[1]; ++c)
       u.unite(at(u.first(w, 1), c), at(u.first(w, 1), c));
   }
-  auto product = std::make_unique<Product>(node, Product::Sizes{weight[0], weight[1]},
+  auto product = std::make_unique<Product>(node, Product::Sizes{weight[0], weight[1]}, u.graph().values[w].tensor,
                                            x == Tape::constant ? no_place : u.first(x, last), rows, weight[0]);
-  const std::vector<double> v = as_doubles(u.graph().values[w].tensor);
-  for (Index r = 0; r < weight[0]; ++r)
-    for (Index c = 0; c < weight[1]; ++c) product->add_weight(r, c, v[static_cast<std::size_t>(r * weight[1] + c)]);
   product->target = target_of(u, node, 2);
   product->bias_is_weight = is_weight_or_absent(u, node, 2);
   u.add(std::move(product));
@@ -207,16 +227,9 @@ void convolution(Units& u, const Node& node) {
   else
     unite_groups(u, node, channels, groups);
 
-  const Index first = weight[0], second = weight[1];
-  const Product::Sizes sizes{transposed ? second : first, transposed ? first : second, groups};
-  auto product = std::make_unique<Product>(node, sizes, u.first(x, channels), rows, std::max<Index>(1, sizes.rows));
-  const std::vector<double> v = as_doubles(u.graph().values[w].tensor);
-  const Index taps = first * second > 0 ? static_cast<Index>(v.size()) / (first * second) : 0;
-  for (Index a = 0; a < first; ++a)
-    for (Index b = 0; b < second; ++b)
-      for (Index t = 0; t < taps; ++t)
-        product->add_weight(transposed ? b : a, transposed ? a : b,
-                            v[static_cast<std::size_t>((a * second + b) * taps + t)]);
+  const Product::Sizes sizes{weight[transposed ? 1 : 0], weight[transposed ? 0 : 1], groups, transposed};
+  auto product =
+      std::make_unique<Product>(node, sizes, u.graph().values[w].tensor, u.first(x, channels), rows, sizes.rows);
   bool padded = false;
   for (int a = 0; a < axes; ++a) padded |= node.settings[static_cast<std::size_t>(axes + a)] != 0;
   product->inexact = transposed ? "the kernel" : padded ? "the zero padding" : nullptr;
@@ -254,11 +267,8 @@ void matmul(Units& u, const Node& node) {
     u.unite_axes(b, 1, y, ry - 1, quoted(node));
     u.unite_axes(a, ra - 1, b, 0, "an input of the network");
     const Index in = u.shape(b)[0], out = u.shape(b)[1];
-    auto product = std::make_unique<Product>(node, Product::Sizes{out, in}, u.first(a, ra - 1), u.first(y, ry - 1),
-                                             std::max<Index>(1, out));
-    const std::vector<double> v = as_doubles(u.graph().values[b].tensor);
-    for (Index i = 0; i < in; ++i)
-      for (Index o = 0; o < out; ++o) product->add_weight(o, i, v[static_cast<std::size_t>(i * out + o)]);
+    auto product = std::make_unique<Product>(node, Product::Sizes{out, in, 1, true}, u.graph().values[b].tensor,
+                                             u.first(a, ra - 1), u.first(y, ry - 1), out);
     return u.add(std::move(product));
   }
   if (ra < 2 || rb < 2 || ra != rb) return;
@@ -475,10 +485,8 @@ void recurrence(Units& u, const Node& node) {
   reader->input = as_doubles(g.values[w_ih].tensor);
   reader->recurrent = as_doubles(g.values[w_hh].tensor);
 
-  auto product = std::make_unique<Product>(node, Product::Sizes{gates * units, columns}, reader->x, first, units);
-  for (Index r = 0; r < gates * units; ++r)
-    for (Index c = 0; c < columns; ++c)
-      product->add_weight(r, c, reader->input[static_cast<std::size_t>(r * columns + c)]);
+  auto product = std::make_unique<Product>(node, Product::Sizes{gates * units, columns}, g.values[w_ih].tensor,
+                                           reader->x, first, units);
   product->makes_constants = false;
   if (node.present[5]) product->target = target_of(u, node, 5);
   u.add(std::move(reader));

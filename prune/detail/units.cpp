@@ -205,10 +205,25 @@ std::optional<double> Units::number(Place p) {
   return low;
 }
 
+/// Leaves that stand for something to be computed with: not the weights of layers, of which nobody asks whether they are
+/// one number.
+std::vector<std::uint8_t> Units::leaf_operands() const {
+  std::vector<std::uint8_t> operand(graph_.values.size(), 0);
+  for (const Graph::Node& node : graph_.nodes) {
+    const bool layer =
+        node.op == "linear" || node.op.starts_with("conv") || node.op == "lstm" || node.op == "gru" || node.op == "rnn";
+    for (std::size_t k = 0; k < node.inputs.size(); ++k)
+      if (node.inputs[k] != Tape::constant && (!layer || k == 0))
+        operand[node.inputs[k]] |= graph_.values[node.inputs[k]].is_leaf();
+  }
+  return operand;
+}
+
 void Units::find_constants() {
+  const std::vector<std::uint8_t> operand = leaf_operands();
   for (std::size_t a = 0; a < axes_.size(); ++a) {
     const Axis axis = axes_[a];
-    for (Index i = 0; graph_.values[axis.slot].is_leaf() && i < axis.length; ++i) {
+    for (Index i = 0; operand[axis.slot] && i < axis.length; ++i) {
       const Place p = axis.first + static_cast<Place>(i);
       set_fixed(p, number(p).has_value());
     }

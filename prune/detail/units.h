@@ -138,6 +138,7 @@ class Units {
   Place root(Place p);
   int reason(const std::string& why);
   void find_weights();
+  std::vector<std::uint8_t> leaf_operands() const;
   void find_constants();
   void find_needs();
   void pin_what_is_hidden();

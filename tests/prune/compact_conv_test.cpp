@@ -100,6 +100,19 @@ TEST(CompactConv, ABiasOfABatchNormBehindTakesUpConstants) {
       equal(small.get<nn::BatchNorm2d>(4).running_mean.value(), net.get<nn::BatchNorm2d>(4).running_mean.value()));
 }
 
+// An activation that a layer does itself lies between it and the mean.
+TEST(CompactConv, ANormBehindAFusedActivationTakesUpNothing) {
+  Rng rng(1);
+  nn::Sequential net(nn::Linear(rng, 5, 4, {.dtype = f64}), sigmoid,
+                     nn::Linear(rng, 4, 3, {.bias = false, .activation = Activation::silu, .dtype = f64}),
+                     nn::BatchNorm1d(3, {.dtype = f64}), nn::Linear(rng, 3, 2, {.dtype = f64}));
+  mask_out(net.get<nn::Linear>(0).weight, {1});
+  CompactReport report;
+  nn::Sequential small = compacted(net, rng.normal({7, 5}, 0, 1, f64), rng.normal({3, 5}, 0, 1, f64), &report);
+  EXPECT_EQ(small.get<nn::Linear>(0).weight.shape(), (Shape{4, 5}));
+  EXPECT_TRUE(mentions(report, "'linear' has no bias of its own to take up its constant")) << report.table();
+}
+
 // Network slimming (Liu et al. 2017): a gain of 0 makes a channel constant, whatever the convolution does.
 TEST(CompactConv, AGainOfZeroKillsItsChannel) {
   Rng rng(1);
