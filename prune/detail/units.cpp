@@ -264,6 +264,7 @@ std::vector<Units::Unit> Units::units() {
     units[of[index(r)]].places.push_back(p);  // a root is its unit's smallest place
   }
   for (Unit& unit : units) {
+    unit.pinned = pinned_[index(unit.places.front())] >= 0;
     unit.dead = true;
     for (Place p : unit.places) {
       unit.dead &= fixed(p) || needed_[index(p)] == 0;

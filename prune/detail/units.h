@@ -116,9 +116,10 @@ class Units {
   };
   struct Unit {
     std::vector<Place> places;
-    bool dead = false;  ///< may go
-    bool read = false;  ///< someone needs one of its places: it is a constant
-    std::string stays;  ///< why it stays although it is fixed or not needed everywhere; else empty
+    bool pinned = false;  ///< it stays, whatever it does
+    bool dead = false;    ///< may go
+    bool read = false;    ///< someone needs one of its places: it is a constant
+    std::string stays;    ///< why it stays although it is fixed or not needed everywhere; else empty
   };
   const std::vector<Axis>& axes() const noexcept { return axes_; }
   const Axis& axis_of(Place p) const { return axes_[axis_of_[index(p)]]; }

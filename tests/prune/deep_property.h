@@ -1,6 +1,11 @@
 // What compact() and shrink() must have on any network.
 #pragma once
 
+#include "espalier/optim/adam.h"
+#include "espalier/optim/clip.h"
+#include "espalier/optim/optimizer.h"
+#include "espalier/optim/sgd.h"
+#include "espalier/prune/groups.h"
 #include "espalier/prune/shrink.h"
 #include "tests/prune/random_deep_net.h"
 
@@ -47,6 +52,38 @@ inline void shrink_keeps_outputs_of_deep_nets(const DeepSpec& spec) {
     const std::vector<double> w = p.parameter->value().to(DType::f64).to_vector<double>();
     for (std::size_t i = 0; mask.defined() && i < w.size(); ++i) RC_ASSERT(mask[static_cast<Index>(i)] || w[i] == 0);
   }
+}
+
+/// Some units of all groups masked in all that belongs to them: then a step of the smaller network is one of the larger.
+inline void shrunk_deep_nets_learn_as_masked_ones(DeepSpec spec) {
+  spec.single = false;
+  spec.dead_rows = spec.dead_columns = spec.sparsity = spec.masked_biases = 0;
+  DeepNet masked(spec);
+  const Tensor x = DeepNet::sample(spec, 3, spec.seed + 1);
+  for (const prune::UnitGroup& group : prune::unit_groups(masked, x))
+    prune::mask_units(group, static_cast<Index>(spec.seed % 3) * group.size() / 4);
+  DeepNet shrunk = masked;
+  const auto recipe = [&] {
+    return spec.seed % 2 ? optim::Chain(chain(optim::sgd({.lr = 0.01, .momentum = 0.9})))
+                         : optim::Chain(chain(optim::clip_by_global_norm(1), optim::adam({.lr = 0.001, .eps = 1e-3})));
+  };
+  optim::Optimizer slow(masked.parameters(), recipe()), fast(shrunk.parameters(), recipe());
+  const auto step = [&](DeepNet& net, optim::Optimizer& optimizer) {
+    Tape tape;
+    tape.backward(mean(square(net(x))));
+    optimizer.step();
+  };
+  for (DeepNet* net : {&masked, &shrunk}) step(*net, net == &masked ? slow : fast);
+  const prune::CompactReport report = prune::shrink(shrunk, x, fast);
+  units_cut_by_properties += report.cut_constant + report.cut_unread;
+  for (int k = 0; k < 3; ++k) {
+    step(masked, slow);
+    step(shrunk, fast);
+  }
+  const std::vector<double> y = masked(x).value().to_vector<double>(), z = shrunk(x).value().to_vector<double>();
+  double scale = 1;
+  for (double v : y) scale = std::max(scale, std::abs(v));
+  for (std::size_t i = 0; i < y.size(); ++i) RC_ASSERT(!(std::abs(y[i] - z[i]) > 1e-7 * scale));
 }
 
 }  // namespace espalier::testing

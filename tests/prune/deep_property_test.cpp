@@ -19,5 +19,12 @@ TEST(DeepNets, ShrinkKeepsOutputs) {
   EXPECT_GT(testing::units_cut_by_properties, 50);
 }
 
+TEST(DeepNets, ShrunkOnesLearnAsMaskedOnes) {
+  testing::units_cut_by_properties = 0;
+  EXPECT_TRUE(rc::check("training goes on as under the masks",
+                        [] { testing::shrunk_deep_nets_learn_as_masked_ones(*testing::any_deep_net()); }));
+  EXPECT_GT(testing::units_cut_by_properties, 50);
+}
+
 }  // namespace
 }  // namespace espalier

@@ -61,6 +61,15 @@ class Both final : public nn::Module {
   int axis_;
 };
 
+/// x [N, C, H, W] times a gate [N, C].
+class Gated final : public nn::Module {
+ public:
+  explicit Gated(nn::Sequential g) : gate(std::move(g)) {}
+  Variable operator()(const Variable& x) const { return x * reshape(gate(x), {x.dim(0), -1, 1, 1}); }
+  void members(nn::Visitor& v) override { v("gate", gate); }
+  nn::Sequential gate;
+};
+
 /// One layer used twice.
 class Twice final : public nn::Module {
  public:
@@ -132,7 +141,7 @@ class DeepNet final : public nn::Module {
       const Index k = size_ >= 3 && (keeps || d % 3 > 0) ? 3 : 1;
       return nn::Conv2d(rng_, in, out, k, {.padding = keeps || d % 2 ? k / 2 : 0, .bias = d % 4 != 0, .dtype = type_});
     };
-    switch (step.kind % 10) {
+    switch (step.kind % 14) {
       case 0: {
         nn::Conv2d c = conv(width_, w, false);
         if (c.weight.value().dim(-1) == 3 && d % 2 == 0) size_ -= 2;
@@ -181,13 +190,41 @@ class DeepNet final : public nn::Module {
         else if (size_ > 1)
           net.push_back(nn::InstanceNorm2d(width_, {.affine = true, .dtype = type_}));
         break;
-      default:
+      case 9:
         if (width_ % 2) break;
         net.push_back([](const Variable& x) {
           const std::vector<Variable> halves = chunk(x, 2, 1);
           return halves[0] * sigmoid(halves[1]);
         });
         width_ /= 2;
+        break;
+      case 10:
+        if (size_ < 3 || size_ > 12) break;
+        if (d % 2)
+          net.push_back([](const Variable& x) { return pad(x, {1, 0, 0, 1}, PadMode::reflect); });
+        else
+          net.push_back([](const Variable& x) { return pad(x, {1, 0, 0, 1}, PadMode::constant, 0.5); });
+        size_ += 1;
+        break;
+      case 11:
+        if (size_ > 6) break;
+        net.push_back(nn::Upsample(2, d % 2 ? Interpolation::linear : Interpolation::nearest));
+        size_ *= 2;
+        break;
+      case 12: {  // a channel is multiplied by what all of them say
+        nn::Sequential gate(
+            [](const Variable& x) {
+              return mean(x, {2, 3});
+            },
+            nn::Linear(rng_, width_, w, {.activation = Activation::relu, .dtype = type_}),
+            nn::Linear(rng_, w, width_, {.activation = Activation::sigmoid, .dtype = type_}));
+        net.push_back(Gated(std::move(gate)));
+        break;
+      }
+      default:  // channels last and back, and two of them exchanged
+        net.push_back([](const Variable& x) {
+          return flip(permute(softsign(permute(x, {0, 2, 3, 1})), {0, 3, 1, 2}), {1});
+        });
     }
   }
   void leave_image(const DeepSpec& s) {
