@@ -4,6 +4,7 @@
 
 #include "espalier/core/detail/conv_layout.h"
 #include "espalier/core/kernels/transpose.h"
+#include "espalier/core/packed_linear.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
@@ -420,6 +421,7 @@ const Tensor* checked_bias(const Tensor* bias, const Tensor& x, Index channels, 
 }  // namespace
 
 Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const ConvGeometry& g, bool relu) {
+  if (const auto* packed = dynamic_cast<const PackedLinear*>(weight.packed())) return packed->conv2d(x, bias, g, relu);
   detail::check_fits("x", x, g.x_shape(), x);
   detail::check_fits("weight", weight, g.weight_shape(), x);
   Tensor dense_bias;

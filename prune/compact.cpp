@@ -31,19 +31,20 @@ bool compact(const Subject& subject, const Tensor& sample, const CompactOptions&
   result.cut_unread = outcome.cut_unread;
   result.difference = outcome.difference;
 
-  const std::vector<const ParameterState*> packable =
-      options.pack ? packable_weights(after) : std::vector<const ParameterState*>();
+  const std::vector<Packable> packable = options.pack ? packable_weights(after) : std::vector<Packable>();
   after = Graph();
   std::size_t layer = 0;
   for (const NamedParameter& named : subject.parameters) {
     ParameterState& p = *named.parameter;
     if (p.value().rank() < 2) continue;
     CompactLayer& row = result.layers[layer++];
-    if (std::find(packable.begin(), packable.end(), &p) != packable.end()) {
-      pack(p, options.kernels, row);
+    const auto found =
+        std::find_if(packable.begin(), packable.end(), [&](const Packable& weight) { return weight.parameter == &p; });
+    if (found != packable.end()) {
+      pack(p, found->geometry, options.kernels, row);
     } else {
       row.kernel.fill("dense");
-      row.reason = options.pack ? "not only linear() reads it" : "not asked for";
+      row.reason = options.pack ? "ops without a sparse kernel read it" : "not asked for";
     }
     row_after(row, p);
   }

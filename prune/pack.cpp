@@ -28,19 +28,61 @@ Index count_nonzero(const Tensor& value) {
 constexpr double least_sparsity = 0.25;
 
 std::string times_text(const KernelTimes& t) {
-  std::string text = "dense / sparse us:";
-  const char* const classes[] = {" 1:", ", 8:", ", 64:"};
+  const bool structured = t.structure != KernelChoice::sparse;
+  std::string text = "dense / sparse";
+  if (structured) text += std::string(" / ") + name_of(t.structure);
+  text += " us:";
+  const char* const classes[] = {" 1: ", ", 8: ", ", 64: "};
+  const auto number = [](double us) {
+    char part[32];
+    std::snprintf(part, sizeof part, "%.3g", us);
+    return std::string(part);
+  };
   for (std::size_t k = 0; k < 3; ++k) {
-    char part[64];
-    std::snprintf(part, sizeof part, "%s %.3g/%.3g", classes[k], t.dense_us[k], t.sparse_us[k]);
-    text += part;
+    text += classes[k] + number(t.dense_us[k]) + "/" + number(t.sparse_us[k]);
+    if (structured) text += "/" + number(t.structured_us[k]);
   }
   return text;
 }
 
+/// The inputs of an op that a sparse kernel can be the weight of.
+std::vector<std::size_t> weights_of(const Graph::Node& node) {
+  const bool forward = !node.settings.empty();  // and not a recorded backward pass
+  if (node.op == "linear" && node.inputs.size() == 3) return {1};
+  if ((node.op == "conv2d" || node.op == "conv1d") && forward && node.settings.back() == 1) return {1};
+  if ((node.op == "rnn" || node.op == "lstm" || node.op == "gru") && node.inputs.size() == 7) return {3, 4};
+  return {};
+}
+
+/// Of a convolution, as it ran.
+std::optional<ConvGeometry> geometry_of(const Graph& graph, const Graph::Node& node, const Shape& weight) {
+  if (node.op != "conv2d" && node.op != "conv1d") return std::nullopt;
+  const std::size_t axes = node.op == "conv2d" ? 2 : 1;
+  if (node.inputs[0] == Tape::constant) return std::nullopt;
+  const Shape &x = graph.values[node.inputs[0]].tensor.shape(), &y = graph.values[node.first_output].tensor.shape();
+  ConvGeometry g{};
+  g.batch = 1;
+  g.groups = 1;
+  g.in = weight[1];
+  g.out = weight[0];
+  g.size = g.kernel = g.result = g.stride = g.dilation = {1, 1};
+  g.before = {0, 0};
+  for (std::size_t a = 0; a < axes; ++a) {
+    const std::size_t to = a + 2 - axes;
+    const int axis = static_cast<int>(a) - static_cast<int>(axes);
+    g.size[to] = x[x.rank() + axis];
+    g.result[to] = y[y.rank() + axis];
+    g.kernel[to] = weight[weight.rank() + axis];
+    g.stride[to] = node.settings[a];
+    g.before[to] = node.settings[axes + a];
+    g.dilation[to] = node.settings[2 * axes + a];
+  }
+  return g;
+}
+
 }  // namespace
 
-void pack(ParameterState& p, Kernels how, CompactLayer& row) {
+void pack(ParameterState& p, const std::optional<ConvGeometry>& geometry, Kernels how, CompactLayer& row) {
   const Tensor weight = p.value();
   const Index live = count_nonzero(weight);
   row.kernel.fill("dense");
@@ -49,28 +91,35 @@ void pack(ParameterState& p, Kernels how, CompactLayer& row) {
     return;
   }
   KernelChoices choices;
-  if (how == Kernels::fixed) {
-    choices = fixed_kernels(weight.shape(), live, weight.dtype());
+  if (how == Kernels::fixed || (weight.rank() > 2 && !geometry)) {
+    const KernelChoice structure = structure_of(weight);
+    choices = fixed_kernels(weight.shape(), live, weight.dtype(), structure);
     row.reason = "fixed table, " + percent(static_cast<double>(live) / static_cast<double>(weight.size())) + " live";
+    if (structure != KernelChoice::sparse) row.reason += std::string(", ") + name_of(structure);
   } else {
     KernelTimes times;
-    choices = measure_kernels(weight, &times);
+    choices = geometry ? measure_kernels(weight, *geometry, &times) : measure_kernels(weight, &times);
     row.reason = times_text(times);
   }
   row.kernel = {name_of(choices.one), name_of(choices.few), name_of(choices.many)};
-  if (!choices.any(KernelChoice::sparse)) return;
+  if (!choices.any_sparse()) return;
   p.replace(Tensor::packed(weight.shape(), weight.dtype(), std::make_unique<PackedLinear>(weight, choices)), p.mask());
 }
 
-std::vector<const ParameterState*> packable_weights(const Graph& graph) {
+std::vector<Packable> packable_weights(const Graph& graph) {
   std::vector<std::uint32_t> as_weight(graph.values.size(), 0);
+  std::vector<std::optional<ConvGeometry>> geometry(graph.values.size());
   for (const Graph::Node& node : graph.nodes)
-    if (node.op == "linear" && node.inputs.size() == 3 && node.inputs[1] != Tape::constant) ++as_weight[node.inputs[1]];
-  std::vector<const ParameterState*> weights;
+    for (const std::size_t input : weights_of(node)) {
+      const std::uint32_t slot = node.inputs[input];
+      if (slot == Tape::constant || as_weight[slot]++ > 0) continue;
+      geometry[slot] = geometry_of(graph, node, graph.values[slot].tensor.shape());
+    }
+  std::vector<Packable> weights;
   for (std::size_t slot = 0; slot < as_weight.size(); ++slot) {
     const Graph::Value& value = graph.values[slot];
     if (value.parameter && as_weight[slot] > 0 && as_weight[slot] == value.reads)
-      weights.push_back(value.parameter.get());
+      weights.push_back({value.parameter.get(), geometry[slot]});
   }
   return weights;
 }
@@ -98,7 +147,7 @@ std::vector<CompactLayer> repack(const ParameterList& parameters, Kernels how) {
     if (!p.value().packed()) continue;
     CompactLayer row = row_before(named);
     densify(p);
-    pack(p, how, row);
+    pack(p, std::nullopt, how, row);
     row_after(row, p);
     layers.push_back(std::move(row));
   }

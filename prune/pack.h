@@ -3,10 +3,12 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "espalier/autograd/parameter.h"
+#include "espalier/core/conv.h"
 
 namespace espalier::prune {
 
@@ -33,13 +35,19 @@ struct Graph;
 CompactLayer row_before(const NamedParameter& named);
 void row_after(CompactLayer& row, const ParameterState& p);
 
+/// A parameter that ops with a sparse kernel read as their weight, and nothing else: linear(), convolutions without
+/// groups, recurrent layers.
+struct Packable {
+  const ParameterState* parameter;
+  std::optional<ConvGeometry> geometry;  ///< of the first convolution that reads it
+};
+std::vector<Packable> packable_weights(const Graph& graph);
+
 /// Packs a dense weight if a batch class gains by it; fills kernels and reason.
-void pack(ParameterState& p, Kernels how, CompactLayer& row);
+void pack(ParameterState& p, const std::optional<ConvGeometry>& geometry, Kernels how, CompactLayer& row);
 /// Soft masks are frozen, packed values become dense.
 void densify(ParameterState& p);
-/// Parameters that are read by ops with a sparse kernel as their weight, and by nothing else.
-std::vector<const ParameterState*> packable_weights(const Graph& graph);
-/// Chooses anew for the weights that are packed.
+/// Chooses anew for the weights that are packed; those of convolutions, whose images it does not see, by the table.
 std::vector<CompactLayer> repack(const ParameterList& parameters, Kernels how);
 
 }  // namespace detail

@@ -34,6 +34,8 @@ struct Problem {
     return line ? batched.unsqueeze(2) : batched;
   }
   Tensor kernel(const Tensor& t) const { return line ? t.densify().unsqueeze(2) : t.densify(); }
+  /// A packed weight stays as it is: it knows its rows, and the geometry the rest.
+  Tensor forward_kernel(const Tensor& t) const { return t.packed() ? t : kernel(t); }
   Tensor user_image(const Tensor& t) const {
     const Tensor shorter = line ? t.squeeze(2) : t;
     return single ? shorter.squeeze(0) : shorter;
@@ -56,7 +58,7 @@ const Tensor* pointer(const Variable& bias) { return bias.defined() ? &bias.valu
 
 /// C: y from x.
 Variable correlate(const Problem& p, const Variable& x, const Variable& w, const Variable& bias) {
-  Tensor y = p.user_image(conv2d(p.image(x.value()), p.kernel(w.value()), pointer(bias), p.geometry));
+  Tensor y = p.user_image(conv2d(p.image(x.value()), p.forward_kernel(w.value()), pointer(bias), p.geometry));
   if (!recording(x, w, bias)) return y;
   return record(
       p.op, std::move(y), {&x, &w, &bias},

@@ -29,9 +29,9 @@ struct Inputs {
   bool recorded() const { return recording(x, h, c, weight_ih, weight_hh, bias_ih, bias_hh); }
 };
 
-void refuse_packed(const char* op, const Inputs& in) {
-  for (const Variable* weight : {&in.weight_ih, &in.weight_hh})
-    if (weight->value().packed())
+void refuse_packed(const char* op, std::initializer_list<const Tensor*> weights) {
+  for (const Tensor* weight : weights)
+    if (weight->packed())
       fail<GradError>("[", op, "] a weight of shape ", weight->shape(),
                       " is packed and has no backward. Hint: train the model before compact(), or densify() it");
 }
@@ -154,7 +154,6 @@ std::vector<Variable> sequence(const RecurrentCell& cell, const Inputs& in, cons
     std::vector<Tensor> list = tensors(recurrent_forward(cell, arguments, nullptr));
     return {std::make_move_iterator(list.begin()), std::make_move_iterator(list.end())};
   }
-  refuse_packed(cell.name, in);
   RecurrentTrace trace;
   RecurrentOutput out = recurrent_forward(cell, arguments, &trace);
   return record(
@@ -172,6 +171,7 @@ std::vector<Variable> sequence(const RecurrentCell& cell, const Inputs& in, cons
                                    .lengths = {},
                                    .reverse = reverse,
                                    .batch_first = batch_first};
+        refuse_packed(cell.name, {&a.weight_ih, &a.weight_hh});
         const Variable dc = gs.size() > 2 ? gs[2] : Variable();
         RecurrentGradients d = recurrent_backward(cell, a, trace, {gs[0].value(), gs[1].value(), dc.value()},
                                                   {.x = wants[0],

@@ -5,8 +5,8 @@
 // twice; it is also the way to look at or to change d loss / d h_t between steps (clip it by a gradient hook on h_t),
 // for inside a fused sequence there is no h_t on the tape.
 //
-// f32, f64. Undefined states start at 0, undefined biases are 0. Errors of all: ShapeError, DTypeError; GradError for a
-// packed weight while recording.
+// f32, f64. Undefined states start at 0, undefined biases are 0. Errors of all: ShapeError, DTypeError; GradError of
+// backward for a packed weight.
 // Settings of whole sequences: reverse, batch_first (0, 1).
 #pragma once
 

@@ -72,8 +72,7 @@ bool parse_kernels(std::string_view text, std::optional<KernelChoices>& kernels)
   kernels.emplace();
   KernelChoice* const targets[] = {&kernels->one, &kernels->few, &kernels->many};
   for (std::size_t i = 0; i < parts.size(); ++i) {
-    if (parts[i] != "dense" && parts[i] != "sparse") return false;
-    *targets[i] = parts[i] == "dense" ? KernelChoice::dense : KernelChoice::sparse;
+    if (!choice_of(parts[i], *targets[i])) return false;
   }
   return true;
 }
@@ -95,7 +94,7 @@ bool parse(std::string_view text, SparseEntry& entry) {
       return false;
   }
   const bool whole = seen.size() == (entry.kernels ? 4u : 3u) && !entry.mode.empty() && !entry.form.empty();
-  const bool packable = entry.mode != "soft" && entry.shape.rank() == 2;
+  const bool packable = entry.mode != "soft" && entry.shape.rank() >= 2;
   return whole && (entry.kernels ? packable : entry.mode != "none");
 }
 
@@ -148,8 +147,12 @@ Decoded decode_sparse(const std::string& path, const std::string& name, const st
   if (shelf.has(name)) refuse(path, "tensor ", in_quotes(name), " is there dense as well as pruned");
   const Mask mask = decode_mask(code, size, values.size(), where);
   Tensor value = scatter_live(values, mask, entry.shape);
-  if (entry.kernels)
+  if (entry.kernels) {
+    for (const KernelChoice structure : {KernelChoice::blocked, KernelChoice::grouped})
+      if (entry.kernels->any(structure) && structure_of(value) != structure)
+        refuse(path, in_quotes(name), " has no pattern for the kernel ", in_quotes(name_of(structure)));
     value = Tensor::packed(entry.shape, value.dtype(), std::make_unique<PackedLinear>(value, *entry.kernels));
+  }
   return {name, std::move(value), entry.mode == "none" ? Mask() : mask, MaskMode::hard};
 }
 

@@ -212,7 +212,8 @@ TEST(PackedLinear, TakesViewsAndPackedWeights) {
 
 TEST(PackedLinear, RefusesWhatDoesNotFit) {
   EXPECT_THROW(PackedLinear(Tensor::zeros({3})), ShapeError);
-  EXPECT_THROW(PackedLinear(Tensor::zeros({3, 4, 5})), ShapeError);
+  EXPECT_THROW(PackedLinear(Tensor::ones({3, 4}), {.one = KernelChoice::blocked}), ConfigError);
+  EXPECT_THROW(PackedLinear(Tensor::ones({3, 4}), {.few = KernelChoice::grouped}), ConfigError);
   EXPECT_THROW(PackedLinear(Tensor::zeros({3, 4}, DType::i32)), DTypeError);
   const PackedLinear packed(Tensor::ones({3, 4}));
   const Tensor short_bias = Tensor::zeros({2}), wide_bias = Tensor::zeros({3}, DType::f64);
