@@ -89,6 +89,7 @@ int run(const Settings& settings) {
     }
   }
   if (file.is_open() && !file.flush()) fail<IoError>("[bench] writing to ", settings.json, " failed");
+  bench::print_sparse_grid(all, std::cerr);
   if (!settings.peer.empty()) bench::print_comparison(all, peer, settings.threads, std::cerr);
   return 0;
 }

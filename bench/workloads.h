@@ -1,6 +1,8 @@
 // The rows of each group; main.cpp makes one table of them. A new workload is one row.
 #pragma once
 
+#include <iosfwd>
+
 #include "bench/measure.h"
 
 namespace espalier::bench {
@@ -17,6 +19,8 @@ std::vector<Workload> kernel_workloads();
 std::vector<Workload> conv_workloads();
 /// Pruned weights in their packed form beside the dense product.
 std::vector<Workload> sparse_workloads();
+/// Their results as a grid, each beside dense; nothing if there are none.
+void print_sparse_grid(const std::vector<Result>& results, std::ostream& out);
 
 /// Keeps a result from being optimised away.
 inline void keep(const void* p) { asm volatile("" : : "g"(p) : "memory"); }

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "espalier/core/kernels/sparse.h"
+#include "espalier/core/kernels/target.h"
 #include "espalier/core/matmul.h"
 #include "espalier/core/packed_linear.h"
 #include "espalier/core/parallel.h"
@@ -91,25 +92,28 @@ const std::vector<SparsePattern> patterns = {{},
 TYPED_TEST(PatternOf, EveryPatternMatchesThePlainLoop) {
   using T = TypeParam;
   unsigned seed = 0;
-  for (const SparsePattern& pattern : patterns)
-    for (const auto& [rows, columns] :
-         std::vector<std::pair<Index, Index>>{{1, 1}, {3, 7}, {8, 16}, {9, 31}, {70, 130}, {33, 300}, {530, 20}}) {
-      SCOPED_TRACE(pattern.describe());
-      const std::vector<T> w = patterned<T>(rows, columns, pattern, 0.3, ++seed);
-      const auto packed = kernels::to_sparse(w.data(), rows, columns, pattern);
-      std::vector<T> back(w.size(), T(7));
-      kernels::to_dense(packed, back.data());
-      ASSERT_EQ(back, w);
-      ASSERT_EQ(packed.live, rows * columns - std::count(w.begin(), w.end(), T(0)));
-      for (const Index batch : {1, 2, 15, 16, 17, 65}) {
-        const std::vector<T> x = random_values<T>(batch * columns, ++seed), bias = random_values<T>(rows, ++seed);
-        std::vector<T> y(static_cast<std::size_t>(batch * rows), T(5));
-        const T* shift = batch % 2 == 0 ? bias.data() : nullptr;
-        kernels::sparse_linear(packed, x.data(), batch, shift, y.data());
-        expect_product(w, rows, columns, x, batch, shift, y);
-        if (this->HasFatalFailure()) return;
+  for (const std::string& target : kernels::simd_targets())
+    for (const SparsePattern& pattern : patterns)
+      for (const auto& [rows, columns] :
+           std::vector<std::pair<Index, Index>>{{1, 1}, {3, 7}, {8, 16}, {9, 31}, {70, 130}, {33, 300}, {530, 20}}) {
+        SCOPED_TRACE(pattern.describe() + " on " + target);
+        kernels::set_simd_target(target);
+        const std::vector<T> w = patterned<T>(rows, columns, pattern, 0.3, ++seed);
+        const auto packed = kernels::to_sparse(w.data(), rows, columns, pattern);
+        std::vector<T> back(w.size(), T(7));
+        kernels::to_dense(packed, back.data());
+        ASSERT_EQ(back, w);
+        ASSERT_EQ(packed.live, rows * columns - std::count(w.begin(), w.end(), T(0)));
+        for (const Index batch : {1, 2, 15, 16, 17, 65}) {
+          const std::vector<T> x = random_values<T>(batch * columns, ++seed), bias = random_values<T>(rows, ++seed);
+          std::vector<T> y(static_cast<std::size_t>(batch * rows), T(5));
+          const T* shift = batch % 2 == 0 ? bias.data() : nullptr;
+          kernels::sparse_linear(packed, x.data(), batch, shift, y.data());
+          expect_product(w, rows, columns, x, batch, shift, y);
+          if (this->HasFatalFailure()) return;
+        }
       }
-    }
+  kernels::set_simd_target("");
 }
 
 TYPED_TEST(PatternOf, SameBytesAtAnyThreadCountAndInAnyBatchOfTwoOrMore) {
