@@ -1,4 +1,5 @@
-// Convolution with a packed weight: patches are laid out for one panel of pixels at a time, and multiplied.
+// Convolution with a packed weight: images are laid out with their border once, patches for one panel of pixels at a
+// time, and multiplied.
 #include <algorithm>
 
 #include "espalier/core/detail/conv_layout.h"
@@ -11,92 +12,122 @@ namespace {
 
 /// Pixels of a panel that stand side by side in one row of one image.
 struct Run {
-  Index image, row, column;  // of the output
-  Index first, count;        // in the panel
+  Index image, pixel;  // of the output
+  Index from;          // in the laid out images
+  Index first, count;  // in the panel
 };
 
-/// The pixels [begin, end) of all images, image after image, as runs. Returns their number.
-Index runs_of(const ConvGeometry& g, Index begin, Index end, Run* runs) {
-  const Index width = g.result[1], pixels = g.result[0] * width;
-  Index n = 0;
-  for (Index at = begin; at < end;) {
-    const Index column = at % width, count = std::min(end - at, width - column);
-    runs[n++] = {at / pixels, at % pixels / width, column, at - begin, count};
-    at += count;
-  }
-  return n;
-}
-
-/// One tap of one channel for one run: to[j] = row[from + j * stride], 0 outside of [0, width).
 template <class T>
-void copy_tap(const T* row, Index width, Index from, Index stride, Index count, T* to) {
-  if (stride == 1 && from >= 0 && from + count <= width) {
-    if (count == 16)
-      std::copy_n(row + from, 16, to);
-    else
-      std::copy_n(row + from, count, to);
-    return;
-  }
-  for (Index j = 0; j < count; ++j) {
-    const Index at = from + j * stride;
-    to[j] = at >= 0 && at < width ? row[at] : T(0);
-  }
-}
+class SparseConvolution final {
+ public:
+  SparseConvolution(const kernels::SparseMatrix<T>& w, const ConvGeometry& g, const T* bias, bool relu)
+      : w_(w), g_(g), bias_(bias), relu_(relu), layout_(layout_of(g)), room_(layout_.elements(kernels_.lanes)) {}
 
-template <class T>
-void lay_out_patches(const kernels::SparseMatrix<T>& w, const T* x, const ConvGeometry& g, const Run* runs, Index count,
-                     Index samples, T* panel, Index length) {
-  const Index plane = g.size[0] * g.size[1];
-  Index column = 0;
-  for (Index c = 0; c < g.in; ++c) {
-    for (Index a = 0; a < g.kernel[0]; ++a) {
-      for (Index b = 0; b < g.kernel[1]; ++b, ++column) {
-        T* to = panel + kernels::panel_row(w, column) * length;
-        for (Index k = 0; k < count; ++k) {
-          const Run& run = runs[k];
-          const Index row = run.row * g.stride[0] + a * g.dilation[0] - g.before[0];
-          if (row < 0 || row >= g.size[0])
-            std::fill_n(to + run.first, run.count, T(0));
-          else
-            copy_tap(x + (run.image * g.in + c) * plane + row * g.size[1], g.size[1],
-                     run.column * g.stride[1] + b * g.dilation[1] - g.before[1], g.stride[1], run.count,
-                     to + run.first);
+  void run(const T* x, T* y) const {
+    const Index plane = g_.result[0] * g_.result[1], each = std::max<Index>(1, 256 / plane);  // images of a unit
+    const Index units = chunk_count(g_.batch, each), image = g_.in * g_.size[0] * g_.size[1];
+    if (units >= 8) {  // a thread takes whole images
+      parallel_for(units, 1, [&](Index begin, Index end) {
+        const Scratch<T> laid_out(room_ * each);
+        for (Index unit = begin; unit < end; ++unit) {
+          const Index first = unit * each, images = std::min(each, g_.batch - first);
+          prepare(x + first * image, images, laid_out.data());
+          tiles(laid_out.data(), 0, images * plane, y + first * g_.out * plane);
         }
-        std::fill(to + samples, to + length, T(0));
+      });
+      return;
+    }
+    const Scratch<T> laid_out(room_ * g_.batch);
+    parallel_for(g_.batch, std::max<Index>(1, (Index{1} << 15) / room_), [&](Index begin, Index end) {
+      prepare(x + begin * image, end - begin, laid_out.data() + begin * room_);
+    });
+    const Index most = kernels::panel_length<T>(g_.batch * plane);
+    parallel_for(g_.batch * plane, most, [&](Index begin, Index end) { tiles(laid_out.data(), begin, end, y); });
+  }
+
+ private:
+  static ImageLayout layout_of(const ConvGeometry& g) {
+    ConvGeometry::Pair needed;
+    for (std::size_t a = 0; a < 2; ++a)
+      needed[a] = (g.result[a] - 1) * g.stride[a] + (g.kernel[a] - 1) * g.dilation[a] + 1;
+    return make_layout(g.in, g.size, g.before, g.stride, needed, false);
+  }
+  void prepare(const T* x, Index images, T* to) const {
+    std::fill_n(to, images * room_, T(0));
+    for (Index n = 0; n < images; ++n)
+      lay_out(layout_, x + n * g_.in * g_.size[0] * g_.size[1], 0, g_.in, to + n * room_);
+  }
+
+  /// Pixels [begin, end) of these images.
+  void tiles(const T* images, Index begin, Index end, T* y) const {
+    const Index most = kernels::panel_length<T>(end - begin);
+    const Scratch<T> panel(w_.panel_rows() * most), sums(w_.window * most);
+    const Scratch<Run> runs(most);
+    for (Index at = begin; at < end; at += most) {
+      const Index pixels = std::min(most, end - at), length = kernels::panel_length<T>(pixels);
+      const Index count = find_runs(at, at + pixels, runs.data());
+      kernels::clear_padding(w_, panel.data(), length);
+      for (Index k = 0; k < count; ++k) lay_out_patches(images, runs[k], panel.data(), length);
+      if (pixels < length)
+        for (Index row = 0; row < w_.panel_rows(); ++row)
+          std::fill_n(panel.data() + row * length + pixels, length - pixels, T(0));
+      for (Index window = 0; window < w_.windows(); ++window) {
+        kernels::sparse_panel(w_, window, panel.data(), length, bias_, sums.data());
+        store(window, sums.data(), length, runs.data(), count, y);
       }
     }
   }
-}
+  Index find_runs(Index begin, Index end, Run* runs) const {
+    const Index width = g_.result[1], pixels = g_.result[0] * width;
+    Index n = 0;
+    for (Index at = begin; at < end; ++n) {
+      const Index image = at / pixels, pixel = at % pixels, column = pixel % width;
+      const Index count = std::min(end - at, width - column);
+      runs[n] = {image, pixel, image * room_ + pixel / width * layout_.pitch() + column, at - begin, count};
+      at += count;
+    }
+    return n;
+  }
+  /// A tap of all channels at a time: their rows in the panel stand `taps` apart, but for what lies between blocks.
+  void lay_out_patches(const T* images, const Run& run, T* panel, Index length) const {
+    const Index taps = g_.kernel[0] * g_.kernel[1];
+    for (Index tap = 0; tap < taps; ++tap) {
+      const T* from =
+          images + run.from + layout_.at(tap / g_.kernel[1] * g_.dilation[0], tap % g_.kernel[1] * g_.dilation[1]);
+      for (Index c = 0; c < g_.in;) {
+        const Index column = c * taps + tap, block_end = (column / w_.width + 1) * w_.width;
+        const Index next = std::min(g_.in, c + (block_end - column - 1) / taps + 1);
+        kernels_.copy_rows(from + c * layout_.plane(), next - c, run.count, layout_.plane(),
+                           panel + kernels::panel_row(w_, column) * length + run.first, taps * length);
+        c = next;
+      }
+    }
+  }
+  void store(Index window, T* sums, Index length, const Run* runs, Index count, T* y) const {
+    const Index plane = g_.result[0] * g_.result[1];
+    const Index first = window * w_.window, rows = std::min(w_.window, w_.rows - first);
+    if (relu_)
+      for (Index i = 0; i < rows * length; ++i) sums[i] = sums[i] < T(0) ? T(0) : sums[i];
+    for (Index k = 0; k < count; ++k)
+      kernels_.copy_rows(sums + runs[k].first, rows, runs[k].count, length,
+                         y + (runs[k].image * g_.out + first) * plane + runs[k].pixel, plane);
+  }
+
+  const kernels::SparseMatrix<T>& w_;
+  const ConvGeometry& g_;
+  const T* bias_;
+  bool relu_;
+  const kernels::ConvKernels<T>& kernels_ = kernels::conv<T>();
+  ImageLayout layout_;
+  Index room_;  // of a laid out image
+};
 
 }  // namespace
 
 template <class T>
 void sparse_conv2d(const kernels::SparseMatrix<T>& w, const T* x, const T* bias, const ConvGeometry& g, bool relu,
                    T* y) {
-  const Index plane = g.result[0] * g.result[1], pixels = g.batch * plane;
-  const Index most = kernels::panel_length<T>(pixels), tiles = chunk_count(pixels, most);
-  // One panel's patches serve all rows of W; a 1x1 kernel of stride 1 on whole planes is the same with one tap.
-  parallel_for(tiles, 1, [&](Index begin, Index end) {
-    const Scratch<T> panel(w.panel_rows() * most), sums(w.window * most);
-    const Scratch<Run> runs(most);
-    for (Index tile = begin; tile < end; ++tile) {
-      const Index from = tile * most, samples = std::min(most, pixels - from);
-      const Index length = kernels::panel_length<T>(samples), count = runs_of(g, from, from + samples, runs.data());
-      kernels::clear_padding(w, panel.data(), length);
-      lay_out_patches(w, x, g, runs.data(), count, samples, panel.data(), length);
-      for (Index window = 0; window < w.windows(); ++window) {
-        kernels::sparse_panel(w, window, panel.data(), length, bias, sums.data());
-        const Index first = window * w.window, rows = std::min(w.window, w.rows - first);
-        if (relu)
-          for (Index i = 0; i < rows * length; ++i) sums[i] = sums[i] < T(0) ? T(0) : sums[i];
-        for (Index k = 0; k < count; ++k) {
-          const Run& run = runs[k];
-          T* to = y + (run.image * g.out + first) * plane + run.row * g.result[1] + run.column;
-          for (Index r = 0; r < rows; ++r) std::copy_n(sums.data() + r * length + run.first, run.count, to + r * plane);
-        }
-      }
-    }
-  });
+  SparseConvolution<T>(w, g, bias, relu).run(x, y);
 }
 
 template void sparse_conv2d(const kernels::SparseMatrix<float>&, const float*, const float*, const ConvGeometry&, bool,

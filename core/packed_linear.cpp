@@ -142,12 +142,16 @@ KernelChoices fixed_kernels(const Shape& shape, Index live, DType type, KernelCh
     return density <= most ? KernelChoice::sparse : KernelChoice::dense;
   };
   // Densities up to which a kernel was at least 1.10 times faster than dense (AVX2, f32, one thread, 100x300 to
-  // 4096x4096; convolutions of 16 to 128 channels). At batch 1 a tiny weight is quick in either form, and one that
+  // 4096x4096; convolutions of 16 to 512 channels). At batch 1 a tiny weight is quick in either form, and one that
   // leaves the cache is bound by memory: there less to read counts.
-  if (shape.rank() > 2) return {choose(0.15, 0.25), choose(0.15, 0.25), choose(0.15, 0.25)};
+  const bool blocked = structure == KernelChoice::blocked;
+  if (shape.rank() > 2) {
+    const KernelChoice conv = choose(0.25, blocked ? 0.4 : 0.25);
+    return {conv, conv, conv};
+  }
   constexpr Index tiny = 200000, beyond_cache = Index{16} << 20;
-  const double one = size < tiny ? 0.10 : size * size_of(type) <= beyond_cache ? 0.15 : 0.30;
-  return {choose(one, 0.55), choose(0.35, 0.55), choose(0.45, 0.55)};
+  const double one = size < tiny ? 0.10 : size * size_of(type) <= beyond_cache ? 0.15 : 0.25;
+  return {choose(one, blocked ? 0.4 : 0.3), choose(0.4, blocked ? 0.6 : 0.5), choose(0.5, blocked ? 0.6 : 0.5)};
 }
 
 }  // namespace espalier

@@ -4,9 +4,9 @@
 //   io::load("model.safetensors", model);               // names, shapes and types must fit
 //
 // A safetensors file. What is not pruned lies there as PyTorch would write it: under its name, dense. A weight with a
-// hard mask is stored as the mask, "<name>.mask" (one bit a weight, or the gaps between live weights, whichever is
-// smaller), and the live values, "<name>.values"; a packed one so, too, with its kernel choices, which load() honours.
-// A weight with a soft mask is stored dense and unmasked, and its mask beside it. The metadata entry
+// hard mask is stored as the mask, "<name>.mask" (one bit a weight, or the gaps between live weights, in a byte or two,
+// whichever is smallest), and the live values, "<name>.values"; a packed one so, too, with its kernel choices, which
+// load() honours. A weight with a soft mask is stored dense and unmasked, and its mask beside it. The metadata entry
 // "espalier.sparse/<name>" tells which: "mode=hard mask=bits shape=300,784".
 //
 // Shapes travel in the file: where units were cut, it says so ("espalier.shapes"), and the model that loads it takes

@@ -87,7 +87,7 @@ bool parse(std::string_view text, SparseEntry& entry) {
     seen.push_back(key);
     if (key == "mode" && (value == "hard" || value == "soft" || value == "none"))
       entry.mode = value;
-    else if (key == "mask" && (value == "bits" || value == "gaps"))
+    else if (key == "mask" && (value == "bits" || value == "gaps" || value == "gaps16"))
       entry.form = value;
     else if (!(key == "shape" && parse_shape(value, entry.shape)) &&
              !(key == "kernels" && parse_kernels(value, entry.kernels)))

@@ -8,7 +8,12 @@
 namespace espalier::io::detail {
 namespace {
 
-constexpr Index escape = 255;
+/// How a gap is written: in one byte or two, the largest number meaning that many and no live weight yet.
+struct GapForm {
+  const char* name;
+  Index bytes, escape;
+};
+constexpr GapForm gap_forms[] = {{"gaps", 1, 255}, {"gaps16", 2, 65535}};
 
 /// f(i) for each live weight, in order.
 template <class F>
@@ -19,22 +24,25 @@ void for_each_live(const Mask& mask, F&& f) {
       f(static_cast<Index>(w) * 64 + std::countr_zero(bits));
 }
 
-Index gap_bytes(const Mask& mask) {
-  Index bytes = 0, next = 0;
+Index gap_bytes(const GapForm& form, const Mask& mask) {
+  Index gaps = 0, next = 0;
   for_each_live(mask, [&](Index i) {
-    bytes += (i - next) / escape + 1;
+    gaps += (i - next) / form.escape + 1;
     next = i + 1;
   });
-  return bytes + (mask.size() - next) / escape + 1;
+  return (gaps + (mask.size() - next) / form.escape + 1) * form.bytes;
 }
 
-Tensor encode_gaps(const Mask& mask, Index bytes) {
+Tensor encode_gaps(const GapForm& form, const Mask& mask, Index bytes) {
   Tensor code = Tensor::empty({bytes}, DType::u8);
   std::uint8_t* out = code.write<std::uint8_t>("encode_mask");
   Index next = 0;
+  auto put_number = [&](Index number) {
+    for (Index k = 0; k < form.bytes; ++k) *out++ = static_cast<std::uint8_t>(number >> 8 * k & 255);
+  };
   auto put = [&](Index gap) {
-    for (; gap >= escape; gap -= escape) *out++ = escape;
-    *out++ = static_cast<std::uint8_t>(gap);
+    for (; gap >= form.escape; gap -= form.escape) put_number(form.escape);
+    put_number(gap);
   };
   for_each_live(mask, [&](Index i) {
     put(i - next);
@@ -63,23 +71,31 @@ Mask decode_bits(std::span<const std::uint8_t> code, Index size, const std::stri
   return Mask(size, std::move(words));
 }
 
-Mask decode_gaps(std::span<const std::uint8_t> code, Index size, Index live, const std::string& where) {
-  // Each byte stands for at most 255 weights, so a short code cannot ask for much memory.
-  if (size / escape > static_cast<Index>(code.size()))
-    fail<FormatError>(where, code.size(), " bytes cannot stand for ", size, " weights");
+Mask decode_gaps(const GapForm& form, std::span<const std::uint8_t> code, Index size, Index live,
+                 const std::string& where) {
+  const Index length = static_cast<Index>(code.size()), gaps = length / form.bytes;
+  if (length % form.bytes != 0) fail<FormatError>(where, length, " bytes are no whole number of gaps");
+  // Each gap stands for a bounded number of weights, so a short code cannot ask for much memory.
+  if (size / form.escape > gaps) fail<FormatError>(where, length, " bytes cannot stand for ", size, " weights");
+  const auto gap_at = [&](Index k) {
+    Index gap = 0;
+    for (Index b = 0; b < form.bytes; ++b) gap |= Index{code[static_cast<std::size_t>(k * form.bytes + b)]} << 8 * b;
+    return gap;
+  };
   std::vector<std::uint64_t> words = no_words(size);
   Index at = 0, found = 0;
-  for (std::size_t k = 0; k < code.size(); ++k) {
-    at += code[k];
-    if (at > size) fail<FormatError>(where, "byte ", k, " leads behind the last weight");
-    if (code[k] == escape) continue;
-    if (k + 1 == code.size()) break;  // the closing byte
-    if (at == size) fail<FormatError>(where, "byte ", k, " leads behind the last weight");
+  for (Index k = 0; k < gaps; ++k) {
+    const Index gap = gap_at(k);
+    at += gap;
+    if (at > size) fail<FormatError>(where, "byte ", k * form.bytes, " leads behind the last weight");
+    if (gap == form.escape) continue;
+    if (k + 1 == gaps) break;  // the closing one
+    if (at == size) fail<FormatError>(where, "byte ", k * form.bytes, " leads behind the last weight");
     words[static_cast<std::size_t>(at >> 6)] |= std::uint64_t{1} << (at & 63);
     ++at;
     ++found;
   }
-  if (code.empty() || code.back() == escape || at != size)
+  if (gaps == 0 || gap_at(gaps - 1) == form.escape || at != size)
     fail<FormatError>(where, "the gaps end at weight ", at, " of ", size);
   if (live != any_count && found != live) fail<FormatError>(where, found, " live weights, but ", live, " values");
   return size == 0 ? Mask() : Mask(size, std::move(words));
@@ -88,8 +104,14 @@ Mask decode_gaps(std::span<const std::uint8_t> code, Index size, Index live, con
 }  // namespace
 
 MaskCode encode_mask(const Mask& mask) {
-  const Index gaps = gap_bytes(mask);
-  if (gaps < (mask.size() + 7) / 8) return {"gaps", encode_gaps(mask, gaps)};
+  const GapForm* best = nullptr;
+  Index least = (mask.size() + 7) / 8;
+  for (const GapForm& form : gap_forms)
+    if (const Index bytes = gap_bytes(form, mask); bytes < least) {
+      best = &form;
+      least = bytes;
+    }
+  if (best) return {best->name, encode_gaps(*best, mask, least)};
   return {"bits", encode_bits(mask)};
 }
 
@@ -98,7 +120,8 @@ Mask decode_mask(const MaskCode& code, Index size, Index live, const std::string
     fail<FormatError>(where, "it must be u8 [n], and is ", code.bytes.dtype(), " ", code.bytes.shape());
   const std::span<const std::uint8_t> bytes(code.bytes.data<std::uint8_t>(),
                                             static_cast<std::size_t>(code.bytes.size()));
-  if (code.form == "gaps") return decode_gaps(bytes, size, live, where);
+  for (const GapForm& form : gap_forms)
+    if (code.form == form.name) return decode_gaps(form, bytes, size, live, where);
   if (code.form != "bits") fail<FormatError>(where, "unknown form");
   Mask mask = decode_bits(bytes, size, where);
   if (const Index found = mask.live(); live != any_count && found != live)

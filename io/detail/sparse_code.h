@@ -12,7 +12,7 @@ namespace espalier::io::detail {
 
 /// A mask as u8 [n]: "bits", the mask's own words, ceil(size / 8) bytes; or "gaps", a byte for each live weight: how
 /// many pruned ones stand before it, 255 meaning 255 and no live one yet; closed by the number behind the last live
-/// one.
+/// one; or "gaps16", the same in two bytes, the lower first, with 65535.
 struct MaskCode {
   std::string form;
   Tensor bytes;
@@ -21,7 +21,7 @@ struct MaskCode {
 /// Where the number of live weights is not known.
 inline constexpr Index any_count = -1;
 
-/// The smaller of the two.
+/// The smallest of the three.
 MaskCode encode_mask(const Mask& mask);
 /// Errors: FormatError, which begins with `where`, unless the code stands for exactly `size` weights and `live` live
 /// ones. Nothing is allocated that the code's length does not vouch for.

@@ -147,6 +147,40 @@ TEST_F(ModelFile, PackedWeightsAreRestoredWithTheirKernels) {
   }
 }
 
+TEST_F(ModelFile, BlocksNofMAndConvolutionsAreRestoredWithTheirKernels) {
+  struct Three {
+    Parameter blocks{Tensor::zeros({32, 40})}, groups{Tensor::zeros({9, 24})}, conv{Tensor::zeros({6, 4, 3, 3})};
+    ParameterList parameters() const { return {{"b", blocks.ref()}, {"g", groups.ref()}, {"c", conv.ref()}}; }
+  } model, other;
+  const auto pack = [](Parameter& p, const KernelChoices& choices, auto live) {
+    Tensor dense = Tensor::zeros(p.shape());
+    const Index columns = dense.size() / dense.shape()[0];
+    for (Index i = 0; i < dense.size(); ++i)
+      if (live(i / columns, i % columns)) dense.write<float>("test")[i] = static_cast<float>(i + 1);
+    p.ref()->replace(Tensor::packed(p.shape(), DType::f32, std::make_unique<PackedLinear>(dense, choices)), Mask());
+  };
+  using enum KernelChoice;
+  pack(model.blocks, {blocked, sparse, dense}, [](Index r, Index c) { return (r / 8 + c) % 5 == 0; });
+  pack(model.groups, {grouped, grouped, sparse}, [](Index r, Index c) { return (r + c) % 2 == 0; });
+  pack(model.conv, {sparse, sparse, dense}, [](Index r, Index c) { return (r * 7 + c * c) % 11 < 2; });
+  save(path, model);
+  load(path, other);
+  const ParameterList before = model.parameters(), after = other.parameters();
+  for (std::size_t k = 0; k < before.size(); ++k) {
+    const auto* was = dynamic_cast<const PackedLinear*>(before[k].parameter->value().packed());
+    const auto* is = dynamic_cast<const PackedLinear*>(after[k].parameter->value().packed());
+    ASSERT_NE(is, nullptr) << before[k].name;
+    EXPECT_EQ(is->describe(), was->describe());
+    EXPECT_TRUE(equal(is->densify(), was->densify()));
+  }
+  // A kernel whose pattern the weight does not have: the file is broken.
+  TensorFile file = read_safetensors(path);
+  file.metadata["espalier.sparse/c"] = "mode=none mask=bits shape=6,4,3,3 kernels=blocked,dense,dense";
+  write_safetensors(path, file);
+  EXPECT_PRED2(espalier::testing::contains, espalier::testing::text_of<FormatError>([&] { load(path, other); }),
+               "'c' has no pattern for the kernel 'blocked'");
+}
+
 TEST_F(ModelFile, ACompactedModelsFileResizesAFreshOne) {
   Model model(1), fresh(2);
   const Model cut(3, 25);
@@ -333,8 +367,8 @@ TEST_F(Forged, AFailedSaveLeavesTheOldFile) {
 }
 
 TEST(SparseCode, EveryMaskComesBack) {
-  for (const Index size : {1, 63, 64, 65, 255, 256, 510, 511, 1000, 5000}) {
-    for (const double live : {0.0, 0.001, 0.01, 0.3, 1.0}) {
+  for (const Index size : {1, 63, 64, 65, 255, 256, 510, 511, 1000, 5000, 65535, 65536, 200000}) {
+    for (const double live : {0.0, 0.0001, 0.001, 0.01, 0.3, 1.0}) {
       const Mask mask = random_mask(size, live, static_cast<std::uint64_t>(size));
       const detail::MaskCode code = detail::encode_mask(mask);
       EXPECT_EQ(detail::decode_mask(code, size, mask.live(), "test: "), mask)
@@ -362,6 +396,11 @@ TEST(SparseCode, BrokenCodes) {
   EXPECT_THROW(decode("gaps", {4, 0}, 4, 1), FormatError);
   EXPECT_THROW(decode("gaps", {9, 0}, 4, 1), FormatError);
   EXPECT_THROW(decode("gaps", {0, 1}, 4, 1), FormatError);
+  EXPECT_EQ(decode("gaps16", {1, 0, 0, 0, 1, 0}, 4, 2).words().front(), 0b0110u);
+  EXPECT_EQ(decode("gaps16", {255, 255, 0, 1, 0, 0}, 65535 + 257, 1).live(), 1);
+  EXPECT_THROW(decode("gaps16", {1, 0, 0}, 1, 0), FormatError);
+  EXPECT_THROW(decode("gaps16", {255, 255}, 65535, 0), FormatError);
+  EXPECT_THROW(decode("gaps16", {0, 0, 1, 0}, 4, 1), FormatError);
   EXPECT_THROW(decode("bits", {0x1f}, 4, 5), FormatError);
   EXPECT_THROW(decode("bits", {1, 0}, 4, 1), FormatError);
   EXPECT_FALSE(decode("bits", {}, 0, 0).defined());
