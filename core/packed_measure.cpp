@@ -1,45 +1,14 @@
 // Which kernel of a packed weight is fastest on this machine.
 #include <algorithm>
-#include <chrono>
-#include <functional>
 #include <vector>
 
+#include "espalier/core/detail/race.h"
 #include "espalier/core/matmul.h"
 #include "espalier/core/packed_linear.h"
 #include "espalier/core/parallel.h"
 
 namespace espalier {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-using Run = std::function<void()>;
-
-double seconds(const Run& run, int repeats) {
-  const auto start = Clock::now();
-  for (int i = 0; i < repeats; ++i) run();
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> times) {
-  const auto middle = times.begin() + static_cast<std::ptrdiff_t>(times.size() / 2);
-  std::nth_element(times.begin(), middle, times.end());
-  return *middle;
-}
-
-/// Seconds of each, the first being dense, in interleaved rounds, so that what disturbs the machine disturbs all.
-std::vector<double> race(const std::vector<Run>& runs) {
-  constexpr double shortest_round = 100e-6, long_round = 10e-3;
-  for (const Run& run : runs) run();
-  const double once = seconds(runs.front(), 1);
-  const int repeats = static_cast<int>(std::clamp(shortest_round / std::max(once, 1e-9), 1.0, 1000.0));
-  const int rounds = once > long_round ? 5 : 15;
-  std::vector<std::vector<double>> times(runs.size());
-  for (int round = 0; round < rounds; ++round)
-    for (std::size_t k = 0; k < runs.size(); ++k) times[k].push_back(seconds(runs[k], repeats) / repeats);
-  std::vector<double> medians;
-  for (std::vector<double>& each : times) medians.push_back(median(std::move(each)));
-  return medians;
-}
 
 /// `x_of(batch)` -> input, `run(weight, x)`: one product with a dense or a packed weight.
 template <class MakeX, class Product>
@@ -60,9 +29,9 @@ KernelChoices choose(const Tensor& weight, KernelTimes* times, const MakeX& x_of
   const std::array<KernelChoice*, 3> classes = {&choices.one, &choices.few, &choices.many};
   for (std::size_t k = 0; k < batches.size(); ++k) {
     const Tensor x = x_of(batches[k]);
-    std::vector<Run> runs = {[&] { product(dense, x); }, [&] { product(single, x); }};
+    std::vector<detail::Run> runs = {[&] { product(dense, x); }, [&] { product(single, x); }};
     if (structured) runs.emplace_back([&] { product(blocks, x); });
-    const std::vector<double> us = race(runs);
+    const std::vector<double> us = detail::race(runs);
     seen.dense_us[k] = us[0] * 1e6;
     seen.sparse_us[k] = us[1] * 1e6;
     if (structured) seen.structured_us[k] = us[2] * 1e6;

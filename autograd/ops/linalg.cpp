@@ -7,6 +7,7 @@
 #include "espalier/autograd/ops/math.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/autograd/sparse_training.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/matmul.h"
@@ -118,12 +119,27 @@ std::array<Variable, 3> linear_gradients(const Variable& g, const Variable& x, c
   for (int axis = 0; axis + 1 < x.rank(); ++axis) batch *= x.shape()[axis];
   const Variable rows = flat ? x : reshape(x, {batch, in});
   const Variable g_rows = flat ? g : reshape(g, {batch, out});
-  return gradients(wants[0] ? (flat ? matmul(g_rows, w) : reshape(matmul(g_rows, w), x.shape())) : no_gradient(),
-                   wants[1] ? matmul(transpose(g_rows, 0, 1), rows) : no_gradient(),
-                   wants[2] ? sum_to(g_rows, {out}) : no_gradient());
+  const MaskedLinear* sparse = recording(g, x, w) ? nullptr : SparseTraining::products_of(w.value());
+  const auto input_gradient = [&] {
+    return sparse ? Variable(sparse->input_gradient(g_rows.value())) : matmul(g_rows, w);
+  };
+  const auto weight_gradient = [&] {
+    return sparse && !SparseTraining::wants_dense_gradient()
+               ? Variable(sparse->weight_gradient(g_rows.value(), rows.value()))
+               : matmul(transpose(g_rows, 0, 1), rows);
+  };
+  return gradients(wants[0] ? (flat ? input_gradient() : reshape(input_gradient(), x.shape())) : no_gradient(),
+                   wants[1] ? weight_gradient() : no_gradient(), wants[2] ? sum_to(g_rows, {out}) : no_gradient());
 }
 
 Tensor linear_value(const Variable& x, const Variable& weight, const Variable& bias, bool with_relu) {
+  const bool shapes_fit = x.rank() == 2 && weight.rank() == 2 && x.shape()[1] == weight.shape()[1] &&
+                          x.dtype() == weight.dtype() &&
+                          (!bias.defined() || (bias.shape() == Shape{weight.shape()[0]} && bias.dtype() == x.dtype()));
+  if (const MaskedLinear* sparse = shapes_fit ? SparseTraining::products_of(weight.value()) : nullptr) {
+    Tensor y = sparse->linear(x.value(), bias.defined() ? &bias.value() : nullptr);
+    return with_relu ? map("relu", kernels::unary().relu, y) : y;
+  }
   return linear(x.value(), weight.value(), bias.defined() ? &bias.value() : nullptr, with_relu);
 }
 

@@ -23,6 +23,7 @@ struct SparseKernels {
   Index lanes;
   void (*one)(const SparseMatrix<T>& w, Index window, const T* x, T* y);  // adds to y
   void (*panel)(const SparseMatrix<T>& w, Index window, const T* panel, Index length, T* y);
+  void (*dots)(const T* a, const T* x, const std::uint32_t* column, Index count, Index length, T* to);
   void (*transpose)(const T* from, Index from_stride, Index rows, Index columns, T* to, Index to_stride);
 };
 
@@ -375,9 +376,35 @@ struct OneSample {
   }
 };
 
+// --- dot products of rows of panels: what training with few live weights needs ----------------------------------------
+
+template <int vectors, class T>
+void DotRows(const T* a, const T* x, const std::uint32_t* column, Index count, T* to) {
+  const hn::ScalableTag<T> d;
+  using V = hn::Vec<hn::ScalableTag<T>>;
+  constexpr Index lanes = panel_lanes<T>, length = vectors * lanes;
+  V factor[static_cast<std::size_t>(vectors)];
+#pragma GCC unroll 4
+  for (int v = 0; v < vectors; ++v) factor[v] = hn::LoadU(d, a + v * lanes);
+  const auto dot = [&](Index k) HWY_ATTR {
+    const T* row = x + column[k] * length;
+    V sum = hn::Mul(factor[0], hn::LoadU(d, row));
+#pragma GCC unroll 4
+    for (int v = 1; v < vectors; ++v) sum = hn::MulAdd(factor[v], hn::LoadU(d, row + v * lanes), sum);
+    return sum;
+  };
+  for (Index k = 0; k < count; ++k) to[k] += hn::GetLane(hn::SumOfLanes(d, dot(k)));
+}
+template <class T>
+void Dots(const T* a, const T* x, const std::uint32_t* column, Index count, Index length, T* to) {
+  if (length == panel_lanes<T>) return DotRows<1>(a, x, column, count, to);
+  if (length == 2 * panel_lanes<T>) return DotRows<2>(a, x, column, count, to);
+  DotRows<4>(a, x, column, count, to);
+}
+
 template <class T>
 constexpr SparseKernels<T> Kernels() {
-  return {panel_lanes<T>, OneSample<T>::Run, Panel<T>, Transpose<T>};
+  return {panel_lanes<T>, OneSample<T>::Run, Panel<T>, Dots<T>, Transpose<T>};
 }
 
 }  // namespace
@@ -529,6 +556,19 @@ void sparse_linear(const SparseMatrix<T>& w, const T* x, Index batch, const T* b
     samples(w, x, batch, bias, y);
 }
 
+template <class T>
+void add_dots(const T* a, const T* x, const std::uint32_t* column, Index count, Index length, T* to) {
+  sparse<T>().dots(a, x, column, count, length, to);
+}
+template <class T>
+void to_panel(const T* from, Index from_stride, Index rows, Index columns, T* to, Index to_stride) {
+  sparse<T>().transpose(from, from_stride, rows, columns, to, to_stride);
+}
+
+template void add_dots(const float*, const float*, const std::uint32_t*, Index, Index, float*);
+template void add_dots(const double*, const double*, const std::uint32_t*, Index, Index, double*);
+template void to_panel(const float*, Index, Index, Index, float*, Index);
+template void to_panel(const double*, Index, Index, Index, double*, Index);
 template Index panel_length<float>(Index);
 template Index panel_length<double>(Index);
 template void clear_padding(const SparseMatrix<float>&, float*, Index);

@@ -90,4 +90,12 @@ void clear_padding(const SparseMatrix<T>& w, T* panel, Index length);
 template <class T>
 void sparse_panel(const SparseMatrix<T>& w, Index window, const T* panel, Index length, const T* bias, T* y);
 
+/// Dot products of chosen rows: to[k] += sum over n < length of a[n] x[column[k] * length + n] for k < count. Lengths are
+/// those of panels. The sums run by lanes, then over the lanes.
+template <class T>
+void add_dots(const T* a, const T* x, const std::uint32_t* column, Index count, Index length, T* to);
+/// The transpose of a matrix [rows, columns] whose rows lie from_stride apart, by SIMD.
+template <class T>
+void to_panel(const T* from, Index from_stride, Index rows, Index columns, T* to, Index to_stride);
+
 }  // namespace espalier::kernels
