@@ -37,6 +37,11 @@ JSON
 "$bench" --workload linreg_100x2_b10_sgd --rounds 1 --min-time 0.001 --peer "$folder/peer" 2>"$folder/err" >/dev/null
 grep -q 'snail.*x faster' "$folder/err" || fail "no comparison: $(cat "$folder/err")"
 
+# Sparse products come as a grid, too.
+"$bench" --workload spmm_300x784_b1_s0 --rounds 1 --min-time 0.001 2>"$folder/err" >"$folder/out"
+grep -q '"metric":"spmm"' "$folder/out" || fail "no figure in $(cat "$folder/out")"
+grep -q '300x784 b1' "$folder/err" || fail "no grid: $(cat "$folder/err")"
+
 # A group without members says so.
 "$bench" --workload conv >"$folder/out" 2>"$folder/err" || fail "the conv group is an error"
 [ -s "$folder/out" ] || grep -q 'conv has no workloads' "$folder/err" || fail "conv is silently empty"
