@@ -1,6 +1,6 @@
-// Which max_norm? A trial run measures gradient norms and suggests one; a cross-validated search tries its neighbours and
-// no clip at all. Handwritten digits, an MLP, SGD with momentum at a rate that needs a clip. `choose_clip --help` lists
-// the settings; a run takes a few seconds.
+// Which max_norm? A trial run measures gradient norms and suggests one; a cross-validated search tries its neighbours
+// and no clip at all. Handwritten digits, an MLP, SGD with momentum at a rate that needs a clip. `choose_clip --help`
+// lists the settings; a run takes a few seconds.
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <cstdio>

@@ -44,7 +44,7 @@ class PullToStart final : public optim::TransformOf<PullToStart> {
   double now_ = 0;
 };
 
-/// g <- min(max(g, -k u), k u), u being the running mean of |g| of that weight: an outlier is cut to what is usual there.
+/// g <- min(max(g, -k u), k u), u being the running mean of |g| of that weight: outliers are cut to k times the usual.
 class ClipToUsual final : public optim::TransformOf<ClipToUsual> {
  public:
   explicit ClipToUsual(double k) : k_(k) {}
