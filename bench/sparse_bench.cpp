@@ -43,7 +43,7 @@ void sparse(benchmark::State& state) {
     espalier::kernels::sparse_linear<float>(packed, layer.x.data(), layer.batch, nullptr, layer.y.data());
     benchmark::ClobberMemory();
   }
-  state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(packed.live() * layer.batch),
+  state.counters["GFLOP/s"] = benchmark::Counter(2e-9 * static_cast<double>(packed.live * layer.batch),
                                                  benchmark::Counter::kIsIterationInvariantRate);
 }
 

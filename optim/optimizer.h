@@ -57,7 +57,7 @@ class StepListener {
   virtual void stepped(const StepReport& report, const ParameterList& parameters) = 0;
 };
 
-/// Tensors by key: "step", "skipped", "updates", "unseen_masks", "<transform>/<state>/<parameter>", and what else a transform remembers,
+/// Tensors by key: "step", "skipped", "updates", "masks", "<transform>/<state>/<parameter>", and what else a transform remembers,
 /// "<transform>/<key>". Save behind a step: micro-batches added up for the next are not part of it.
 using OptimizerState = std::map<std::string, Tensor>;
 

@@ -126,6 +126,7 @@ class Pipeline final {
   void fit_states_to_masks();
   bool has_hard_mask(std::size_t parameter) const;
   void zero_dead_states(std::size_t parameter);
+  std::int64_t mark_of_mask(std::size_t parameter) const;
   void run(const Sweep& sweep);
   void run_whole(const Sweep& sweep);
   template <class T>
@@ -177,6 +178,7 @@ class Pipeline final {
   std::int64_t skipped_ = 0, skipped_in_a_row_ = 0;
   std::vector<std::int64_t> updates_;  // [parameter]
   std::vector<std::uint32_t> mask_seen_;
+  std::vector<std::int64_t> mask_marks_;  // of the masks that states were fitted to
   bool broken_ = false;
 
   // Of the step that runs; kept from step to step for their storage.

@@ -57,6 +57,7 @@ Pipeline::Pipeline(const ParameterList& parameters, const Chain& chain, const Op
   }
   measure_parameters();
   updates_.resize(parameters_.size());
+  for (std::size_t i = 0; i < parameters_.size(); ++i) mask_marks_.push_back(mark_of_mask(i));
   last_stage_.assign(parameters_.size(), none);
 
   std::vector<std::size_t> optimizers(parameters_.size(), none);
@@ -120,6 +121,7 @@ Pipeline::Pipeline(const Pipeline& from, std::vector<Shape> shapes)
       skipped_in_a_row_(from.skipped_in_a_row_),
       updates_(from.updates_),
       mask_seen_(from.mask_seen_),
+      mask_marks_(from.mask_marks_),
       broken_(from.broken_) {
   measure_parameters();
   for (const Stage& old : from.stages_) {

@@ -29,10 +29,7 @@ OptimizerState Pipeline::state() const {
   state["step"] = Tensor::from<std::int64_t>({step_}, {});
   state["skipped"] = Tensor::from<std::int64_t>({skipped_, skipped_in_a_row_}, {2});
   state["updates"] = Tensor::from(updates_, {static_cast<Index>(updates_.size())});
-  std::vector<std::int64_t> unseen;  // masks that changed since the last step: their states are yet to be made to fit
-  for (std::size_t i = 0; i < parameters_.size(); ++i)
-    unseen.push_back(parameters_[i].parameter->mask_version() != mask_seen_[i]);
-  state["unseen_masks"] = Tensor::from(unseen, {static_cast<Index>(unseen.size())});
+  state["masks"] = Tensor::from(mask_marks_, {static_cast<Index>(mask_marks_.size())});
   for_each_state([&](const std::string& key, const Tensor& view) { state[key] = view.clone(); });
   for (const Stage& stage : stages_)
     for (auto& [key, tensor] : stage.transform->memory()) state[stage.name + "/" + key] = tensor;
@@ -92,11 +89,10 @@ void Pipeline::load_state(const OptimizerState& given) {
   updates_ = std::move(updates);
   for (const auto& [stage, memory] : memories) stage->transform->set_memory(memory);
   for_each_state([&](const std::string& key, Tensor view) { view.copy_from(given.at(key), "load_state"); });
-  const std::vector<std::int64_t> unseen = given.at("unseen_masks").to_vector<std::int64_t>();
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    mask_seen_[i] = parameters_[i].parameter->mask_version() - (unseen[i] != 0);
-    zero_dead_states(i);  // the state may have been saved under another mask
-  }
+  mask_marks_ = given.at("masks").to_vector<std::int64_t>();
+  for (std::size_t i = 0; i < parameters_.size();
+       ++i)  // the masks may be those of the state, or others, or yet to come
+    mask_seen_[i] = parameters_[i].parameter->mask_version() - 1;
   broken_ = false;
 }
 
@@ -155,8 +151,10 @@ std::vector<std::uint8_t> Pipeline::unseen_masks() const {
 }
 
 void Pipeline::follow_masks(const std::vector<std::uint8_t>& unseen) {
-  for (std::size_t i = 0; i < parameters_.size(); ++i)
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
     mask_seen_[i] = parameters_[i].parameter->mask_version() - (unseen[i] != 0);
+    mask_marks_[i] = unseen[i] ? ~mark_of_mask(i) : mark_of_mask(i);
+  }
 }
 
 bool Pipeline::has_hard_mask(std::size_t i) const {
@@ -179,11 +177,20 @@ void Pipeline::zero_dead_states(std::size_t i) {
   });
 }
 
+std::int64_t Pipeline::mark_of_mask(std::size_t i) const {
+  if (!has_hard_mask(i)) return 0;
+  std::uint64_t mark = 14695981039346656037u;  // Fowler, Noll and Vo's hash, a word at a time
+  for (std::uint64_t word : parameters_[i].parameter->mask().words()) mark = (mark ^ word) * 1099511628211u;
+  return static_cast<std::int64_t>(mark);
+}
+
 void Pipeline::fit_states_to_masks() {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const std::uint32_t version = parameters_[i].parameter->mask_version();
-    if (std::exchange(mask_seen_[i], version) == version || !has_hard_mask(i)) continue;
+    if (std::exchange(mask_seen_[i], version) == version) continue;
     zero_dead_states(i);
+    const std::int64_t mark = mark_of_mask(i);  // set again, as by loading, a mask is no new one
+    if (std::exchange(mask_marks_[i], mark) == mark || mark == 0) continue;
     by_type(types_[i], [&]<class T>() {
       Block<T> whole = whole_block<T>(make_row(i));
       for (const Stage& stage : stages_) {
