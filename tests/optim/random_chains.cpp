@@ -6,9 +6,13 @@
 #include <algorithm>
 #include <functional>
 #include <memory>
+#include <numeric>
 #include <sstream>
 
 #include "espalier/optim/adaptive_clip.h"
+#include "espalier/optim/average.h"
+#include "espalier/optim/gradient_transforms.h"
+#include "espalier/optim/projection.h"
 #include "espalier/optim/soft_clip.h"
 #include "tests/optim/support.h"
 
@@ -76,7 +80,7 @@ Rule scale_each(F factor) {
 Part random_gradient_part() {
   const double bound = positive();
   const auto held = [](double n, double c) { return n > c ? c / n : 1; };
-  switch (*rc::gen::inRange(0, 9)) {
+  switch (*rc::gen::inRange(0, 13)) {
     case 0:
       return {clip_by_global_norm(bound), [=](Model& m) { scale_to(m, bound); }};
     case 1:
@@ -99,6 +103,23 @@ Part random_gradient_part() {
     case 7:
       return {clip_tanh(bound),
               [=](Model& m) { each(m, [=](Plain& p, std::size_t i) { p.g[i] = bound * std::tanh(p.g[i] / bound); }); }};
+    case 8:
+      return {scale(-bound), [=](Model& m) { each(m, [=](Plain& p, std::size_t i) { p.g[i] *= -bound; }); }};
+    case 9:
+      return {weight_decay(0.01, {.how = Decay::coupled, .select = Select()}),
+              [](Model& m) { each(m, [](Plain& p, std::size_t i) { p.g[i] += 0.01 * p.w[i]; }); }};
+    case 10:
+      return {weight_decay(0.1, {.select = Select()}),
+              [](Model& m) { each(m, [](Plain& p, std::size_t i) { p.keep[i] *= 0.9; }); }};
+    case 11:
+      return {centralize({.select = Select()}), [](Model& m) {
+                for (Plain& p : m) {
+                  const auto live = static_cast<double>(std::count(p.live.begin(), p.live.end(), true));
+                  const double mean = std::accumulate(p.g.begin(), p.g.end(), 0.0) / std::max(live, 1.0);
+                  for (double& g : p.g) g -= mean;
+                }
+                mask_gradients(m);
+              }};
     default:
       return {AddOne(), [](Model& m) {
                 each(m, [](Plain& p, std::size_t i) { p.g[i] += 1; });
@@ -127,13 +148,61 @@ Part random_optimizer() {
   return {std::move(chain), [=](Model& m) {
             each(m, [=](Plain& p, std::size_t i) {
               const double g = p.g[i] + (decoupled ? 0 : decay * p.w[i]);
-              if (decoupled) p.keep[i] = 1 - lr * decay;
+              if (decoupled) p.keep[i] *= 1 - lr * decay;
               p.m[i] = 0.9 * p.m[i] + 0.1 * g;
               p.v[i] = 0.999 * p.v[i] + 0.001 * g * g;
               p.g[i] = -lr * p.m[i] / (1 - std::pow(0.9, p.updates)) /
                        (std::sqrt(p.v[i] / (1 - std::pow(0.999, p.updates))) + eps);
             });
           }};
+}
+
+/// None that jumps: rounding must not decide.
+Part random_constraint() {
+  const double bound = positive();
+  const auto shrunk = [](double w, double by) { return std::copysign(std::max(std::abs(w) - by, 0.0), w); };
+  switch (*rc::gen::inRange(0, 6)) {
+    case 0:
+      return {non_negative(),
+              [](Model& m) { each(m, [](Plain& p, std::size_t i) { p.w[i] = std::max(p.w[i], 0.0); }); }};
+    case 1:
+      return {proximal_l1(0.1 * bound),
+              [=](Model& m) { each(m, [=](Plain& p, std::size_t i) { p.w[i] = shrunk(p.w[i], 0.1 * bound); }); }};
+    case 2:
+    case 3: {
+      const Over over = *rc::gen::element(Over::unit, Over::tensor);
+      const bool lasso = *rc::gen::arbitrary<bool>();
+      return {lasso ? group_lasso({.strength = bound, .over = over}) : l2_ball({.radius = bound, .over = over}),
+              [=](Model& m) {
+                for (Plain& p : m) {
+                  const double n = norm({p.w}), c = lasso ? std::max(1 - bound / n, 0.0) : std::min(bound / n, 1.0);
+                  for (double& w : p.w) w *= p.g.empty() || n == 0 ? 1 : c;
+                }
+              }};
+    }
+    case 4:
+      return {l1_ball({.radius = bound}), [=](Model& m) {
+                for (Plain& p : m) {
+                  std::vector<double> sizes;
+                  for (double w : p.w) sizes.push_back(std::abs(w));
+                  std::sort(sizes.begin(), sizes.end(), std::greater<>());
+                  double sum = 0, by = 0;
+                  for (std::size_t j = 0; j < sizes.size(); ++j) {
+                    sum += sizes[j];
+                    const double next = (sum - bound) / static_cast<double>(j + 1);
+                    if (sizes[j] > next) by = std::max(next, 0.0);
+                  }
+                  if (p.g.empty() || sum <= bound) continue;
+                  for (double& w : p.w) w = shrunk(w, by);
+                }
+              }};
+    default: {
+      const double lo = *rc::gen::element(-2.0, -0.1, 0.1), hi = *rc::gen::element(0.2, 1.0);
+      return {clamp_parameters(lo, hi), [=](Model& m) {
+                each(m, [=](Plain& p, std::size_t i) { p.w[i] = p.live[i] ? std::clamp(p.w[i], lo, hi) : 0; });
+              }};
+    }
+  }
 }
 
 void check_one(DType type) {
@@ -149,11 +218,9 @@ void check_one(DType type) {
   add(random_optimizer());
   for (int k = 0; k < behind; ++k) add(random_gradient_part());
   rules.push_back([](Model& m) { each(m, [](Plain& p, std::size_t i) { p.w[i] = p.keep[i] * p.w[i] + p.g[i]; }); });
-  if (*rc::gen::arbitrary<bool>()) {
-    const double lo = *rc::gen::element(-2.0, -0.1, 0.1), hi = *rc::gen::element(0.2, 1.0);
-    add({clamp_parameters(lo, hi),
-         [=](Model& m) { each(m, [=](Plain& p, std::size_t i) { p.w[i] = std::clamp(p.w[i], lo, hi); }); }});
-  }
+  const int constraints = *rc::gen::inRange(0, 3);
+  for (int k = 0; k < constraints; ++k) add(random_constraint());
+  if (*rc::gen::arbitrary<bool>()) add({ema({.decay = 0.5}), [](Model&) {}});
 
   // --- parameters
   const auto sizes = *rc::gen::resize(
