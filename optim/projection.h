@@ -6,7 +6,7 @@
 // All project the live weights of each parameter, or with Over::unit of each of its output units; what has none of them
 // stays 0, and what holds a NaN or an infinity is left as it is. Errors of all: ConfigError for settings that are
 // negative or NaN, or over everything. Cost of all: a sweep of their own over whole parameters, O(n) for n weights on
-// average, top_k some 4 nanoseconds a weight, the others 10 to 30; with Over::unit, units are shared out to the threads.
+// average, top_k some 4 nanoseconds a weight, the others 10 to 45; with Over::unit, units are shared out to the threads.
 #pragma once
 
 #include <optional>
