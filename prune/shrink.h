@@ -8,7 +8,8 @@
 // are cut with the values, and so are moments, averages and the other states of optimizers, snapshots of pruners, running
 // statistics, and gradients that have come since the last step. Where all that belongs to a unit is masked (mask_units), a
 // step of the smaller model is the step of the larger one. A unit whose weights are masked but whose bias is not goes on
-// as a constant in the next bias, and is no longer trained apart from it.
+// as a constant in the next bias, and is no longer trained apart from it; averages of that bias that an optimizer keeps
+// do not contain the constant.
 #pragma once
 
 #include <vector>

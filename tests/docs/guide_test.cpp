@@ -36,7 +36,9 @@
 #include "espalier/optim/suggest_clip.h"
 #include "espalier/optim/telemetry.h"
 #include "espalier/prune/compact.h"
+#include "espalier/prune/groups.h"
 #include "espalier/prune/pruner.h"
+#include "espalier/prune/shrink.h"
 #include "espalier/prune/units.h"
 #include "espalier/train/metrics.h"
 #include "tests/support.h"
@@ -497,6 +499,19 @@ TEST(Guide, Compact) {
   EXPECT_EQ(model.layers[0].weight.shape(), (Shape{32, 8}));
   EXPECT_EQ(report.cut_constant + report.cut_unread, 12);
   EXPECT_LE(report.difference, 1e-4);
+}
+
+TEST(Guide, Shrink) {
+  Rng rng(6);
+  Mlp model(rng, {8, 32, 4});
+  const Tensor sample = rng.normal({16, 8});
+  auto opt = optim::Optimizer(model.parameters(), chain(optim::adam({.lr = 1e-3})));
+  for (const prune::UnitGroup& group : prune::unit_groups(model, sample))
+    prune::mask_units(group, group.size() / 2);  // half of each layer, in all that belongs to it
+  prune::shrink(model, sample, opt);             // the model and its optimizer, half as wide
+  EXPECT_EQ(model.layers[0].weight.shape(), (Shape{16, 8}));
+  EXPECT_EQ(model.layers[1].weight.shape(), (Shape{4, 16}));
+  EXPECT_EQ(opt.state("adam", "m", 0).shape(), (Shape{16, 8}));
 }
 
 TEST(Guide, Files) {

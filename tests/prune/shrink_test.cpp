@@ -22,6 +22,7 @@
 #include "espalier/optim/adafactor.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/adaptive_clip.h"
+#include "espalier/optim/average.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/constraint.h"
 #include "espalier/optim/optimizer.h"
@@ -47,21 +48,6 @@ class Mlp final : public nn::Module {
   nn::Linear a, b, c;
 };
 
-/// A running average of the values, as users write one.
-class Ema final : public optim::TransformOf<Ema> {
- public:
-  std::string name() const override { return "ema"; }
-  bool is_constraint() const override { return true; }
-  bool keeps_zeros() const override { return true; }
-  std::vector<optim::StateSpec> states() const override { return {{"average", optim::StateShape::like_weight}}; }
-  template <class T>
-  void apply(optim::Block<T>& b) const {
-    const std::span<T> average = b.state(0);
-    const std::span<T> w = b.gradient();
-    for (std::size_t i = 0; i < average.size(); ++i) average[i] += T(0.1) * (w[i] - average[i]);
-  }
-};
-
 struct Batch {
   Tensor x, y;
 };
@@ -84,7 +70,10 @@ const std::pair<const char*, Recipe> recipes[] = {
     {"sgd", [] { return optim::Chain(chain(optim::sgd({.lr = 0.05, .momentum = 0.9}))); }},
     {"adam", [] { return optim::Chain(chain(optim::adam({.lr = 0.01}))); }},
     {"clip, adam, ema",
-     [] { return optim::Chain(chain(optim::clip_by_global_norm(0.5), optim::adam({.lr = 0.01}), Ema())); }},
+     [] {
+       return optim::Chain(
+           chain(optim::clip_by_global_norm(0.5), optim::adam({.lr = 0.01}), optim::ema({.decay = 0.9})));
+     }},
     {"agc, sgd",
      [] {
        return optim::Chain(chain(optim::clip_adaptive({.clipping = 0.1}), optim::sgd({.lr = 0.05, .momentum = 0.9})));
@@ -123,12 +112,16 @@ TEST(Shrink, TrainingGoesOnAsUnderTheMasks) {
         EXPECT_LE(difference(masked(x).value(), shrunk(x).value()), allowed) << round;
       }
       EXPECT_EQ(fast.steps(), slow.steps());
+      if (std::string(name).find("ema") == std::string::npos) continue;
+      const optim::AverageGuard large(slow), little(fast);
+      const Tensor x = Rng(9).normal({8, 5}, 0, 1, type);
+      EXPECT_LE(difference(masked(x).value(), shrunk(x).value()), allowed);
     }
 }
 
 TEST(Shrink, CutsMomentsAndAveragesWithTheirWeights) {
   Mlp model(1);
-  Optimizer optimizer(model.parameters(), chain(optim::adam({.lr = 0.01}), Ema()));
+  Optimizer optimizer(model.parameters(), chain(optim::adam({.lr = 0.01}), optim::ema({.decay = 0.9})));
   Rng data(7);
   train(model, optimizer, data, 3, DType::f64);
   const optim::OptimizerState old = optimizer.state();
