@@ -4,7 +4,8 @@
 #   tests/<folder>/other .cpp       linked into both
 #   tests/golden/                   espalier-golden
 #   examples/<name>.cpp             <name>; so is examples/<name>/ with a main.cpp
-#   bench/*_bench.cpp               one Google Benchmark program each; the other .cpp files: espalier-bench
+#   bench/*_bench.cpp               one Google Benchmark program each, target micro_benchmarks; the other .cpp files:
+#                                   espalier-bench
 #   bench/*_by_hand.cpp             yardsticks, linked into all of these
 #
 # A file shared within one of these trees is included by its path from the top: `#include "tests/autograd/op_table.h"`.
@@ -61,9 +62,12 @@ if(ESPALIER_BUILD_BENCHMARKS)
   espalier_program_settings(espalier_by_hand)
   espalier_program(espalier-bench ${sources})
   target_link_libraries(espalier-bench PRIVATE espalier_by_hand)
+  add_custom_target(micro_benchmarks)  # asked for by name: they take minutes to compile, and no test runs them
   foreach(source IN LISTS micro)
     cmake_path(GET source STEM name)
     espalier_program(${name} ${source})
+    set_target_properties(${name} PROPERTIES EXCLUDE_FROM_ALL ON)
+    add_dependencies(micro_benchmarks ${name})
     target_link_libraries(${name} PRIVATE espalier_by_hand benchmark::benchmark benchmark::benchmark_main hwy::hwy)
   endforeach()
 endif()
