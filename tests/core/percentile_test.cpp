@@ -23,7 +23,6 @@ TEST(Percentile, IsLinearBetweenNeighbours) {
   EXPECT_THROW(percentile({1, std::nan("")}, 50), ConfigError);
 }
 
-
 TEST(Percentile, PassesByInfinities) {
   const double infinity = std::numeric_limits<double>::infinity();
   EXPECT_EQ(percentiles({infinity, 1, 2, infinity}, {0, 100, 50}), (std::vector<double>{1, infinity, infinity}));

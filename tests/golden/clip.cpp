@@ -84,7 +84,8 @@ void autoclip(const Case& golden, DType type, Checker& checker) {
     clipped.push_back(Tensor::zeros(g.shape(), type));
   }
   const std::vector<Parameter> parameters = make_parameters(values);
-  optim::Optimizer optimizer(list_of(parameters), chain(clip_chain("autoclip", golden.args), optim::sgd({.lr = 1, .maximize = true})));
+  optim::Optimizer optimizer(list_of(parameters),
+                             chain(clip_chain("autoclip", golden.args), optim::sgd({.lr = 1, .maximize = true})));
   std::vector<double> norms, bounds;
   for (Index t = 0; t < golden.args.integer("steps"); ++t) {
     for (std::size_t j = 0; j < parameters.size(); ++j) {
