@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "espalier/core/kernels/step.h"
 #include "espalier/core/parallel.h"
 #include "espalier/optim/detail/range.h"
 
@@ -13,8 +14,6 @@ namespace espalier::optim {
 namespace {
 
 constexpr double tiny = 1e-30;  // keeps v from 0, as the paper's eps1
-
-bool live(const std::uint64_t* mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
 
 /// Rows of a matrix that one chunk of work takes.
 Index rows_at_a_time(Index columns) { return std::max<Index>(1, (Index{1} << 15) / std::max<Index>(columns, 1)); }
@@ -39,7 +38,7 @@ struct Margins {
       for (Index r = begin; r < end; ++r) {
         double sum = 0, alive = 0;
         for (Index c = 0; c < columns; ++c) {
-          if (!live(mask, r * columns + c)) continue;
+          if (!kernels::is_live(mask, r * columns + c)) continue;
           const double x = f(r, c);
           sum += x;
           alive += 1;

@@ -14,13 +14,11 @@ namespace {
 // A sum in double leaves its range for squares of doubles beyond 1e154 or below 1e-154: such a block is summed again.
 constexpr double safe_low = 1e-280, safe_high = 1e280;
 
-bool is_live(const std::uint64_t* mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
-
 template <class T, class Term>
 Figure sum_slowly(const T* g, const std::uint64_t* mask, Index n, Term term) {
   Figure s = 0;
   for (Index i = 0; i < n; ++i)
-    if (is_live(mask, i)) s += term(static_cast<Figure>(g[i]));
+    if (kernels::is_live(mask, i)) s += term(static_cast<Figure>(g[i]));
   return s;
 }
 
@@ -47,7 +45,7 @@ template <class T>
 void Block<T>::materialise() {
   if (!plain_scale()) {
     for (Index i = 0; i < size_; ++i)
-      scratch_[i] = is_live(read_mask_, i) ? static_cast<T>(scale_ * static_cast<Figure>(source_[i])) : T(0);
+      scratch_[i] = kernels::is_live(read_mask_, i) ? static_cast<T>(scale_ * static_cast<Figure>(source_[i])) : T(0);
     source_ = scratch_;
     scale_ = 1;
   }
@@ -199,7 +197,7 @@ Figure Block<T>::sum_powers(double p) {
   if (!(most > 0) || std::isinf(most)) return static_cast<Figure>(most);  // zeros only, or NaN or infinite
   double s = 0;                                                           // relative to the largest: nothing overflows
   for (Index i = 0; i < size_; ++i)
-    if (is_live(read_mask_, i)) s += std::pow(std::abs(static_cast<double>(source_[i])) / most, p);
+    if (kernels::is_live(read_mask_, i)) s += std::pow(std::abs(static_cast<double>(source_[i])) / most, p);
   return static_cast<Figure>(s) * std::pow(magnitude(scale_) * static_cast<Figure>(most), static_cast<Figure>(p));
 }
 

@@ -184,8 +184,6 @@ double AbsMax(const T* x, Mask mask, Index n) {
       x, mask, n, [](Index size, const auto& read) ESPALIER_INLINE_LAMBDA { return AbsMaxBlock<T>(size, read); }));
 }
 
-HWY_INLINE bool IsLive(Mask mask, Index i) { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
-
 struct PlusZeroTimes {  // stays 0 until the first NaN or infinity
   template <class V>
   HWY_INLINE V operator()(V a, V x) const {
@@ -197,7 +195,7 @@ Index CountNonfinite(const T* x, Mask mask, Index n) {
   if (SumOf<T, PlusZeroTimes>(x, mask, n) == 0) [[likely]]
     return 0;
   Index count = 0;
-  for (Index i = 0; i < n; ++i) count += IsLive(mask, i) && !std::isfinite(x[i]);
+  for (Index i = 0; i < n; ++i) count += is_live(mask, i) && !std::isfinite(x[i]);
   return count;
 }
 template <class T>
@@ -205,7 +203,7 @@ Index FirstNonfinite(const T* x, Mask mask, Index n) {
   if (SumOf<T, PlusZeroTimes>(x, mask, n) == 0) [[likely]]
     return -1;
   for (Index i = 0; i < n; ++i)
-    if (IsLive(mask, i) && !std::isfinite(x[i])) return i;
+    if (is_live(mask, i) && !std::isfinite(x[i])) return i;
   return -1;
 }
 

@@ -77,6 +77,8 @@ struct StepKernels {
 template <class T>
 const StepKernels<T>& step() noexcept;
 
+/// Element i of a block is live.
+inline bool is_live(Mask mask, Index i) noexcept { return !mask || (mask[i >> 6] >> (i & 63) & 1) != 0; }
 /// Number of live elements of a block.
 Index count_live(Mask mask, Index n) noexcept;
 
