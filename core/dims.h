@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cassert>
 #include <initializer_list>
 #include <iosfwd>
 #include <span>
@@ -34,8 +35,8 @@ class Dims {
   }
 
   int rank() const noexcept { return rank_; }
-  Index operator[](int axis) const noexcept { return values_[axis < 0 ? axis + rank_ : axis]; }
-  Index& operator[](int axis) noexcept { return values_[axis < 0 ? axis + rank_ : axis]; }
+  Index operator[](int axis) const noexcept { return values_[position(axis)]; }
+  Index& operator[](int axis) noexcept { return values_[position(axis)]; }
   const Index* begin() const noexcept { return values_; }
   const Index* end() const noexcept { return values_ + rank_; }
   std::span<const Index> span() const noexcept { return {values_, static_cast<std::size_t>(rank_)}; }
@@ -61,6 +62,11 @@ class Dims {
   }
 
  private:
+  int position(int axis) const noexcept {
+    assert(axis >= -rank_ && axis < rank_);
+    return axis < 0 ? axis + rank_ : axis;
+  }
+
   std::int32_t rank_;
   Index values_[max_rank];  // only the first rank_ are ever read or copied
 };

@@ -361,7 +361,7 @@ void prelu(Units& u, const Node& node) {
   const std::uint32_t x = node.inputs[0], w = node.inputs[1], y = node.first_output;
   if (x == Tape::constant || w == Tape::constant) return;
   const int channels = u.shape(x).rank() == 1 ? 0 : 1;
-  const bool each = u.shape(w)[0] == u.shape(x)[channels] && u.shape(w)[0] > 1;
+  const bool each = u.shape(w).rank() > 0 && u.shape(w)[0] == u.shape(x)[channels] && u.shape(w)[0] > 1;
   for (int axis = 0; axis < u.shape(x).rank(); ++axis) u.link_axes(x, axis, y, axis);
   if (each) u.unite_axes(x, channels, w, 0, quoted(node));
 }
