@@ -18,6 +18,19 @@ function(espalier_program_settings target)
   espalier_warnings(${target})
 endfunction()
 
+# Tests and what only they link: most of their time is spent on compiling them, so they are optimised but little.
+function(espalier_test_settings target)
+  espalier_program_settings(${target})
+  target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang>>:-O1>)
+endfunction()
+
+# Sources that several test programs link are compiled once.
+function(espalier_test_helpers name)
+  add_library(${name} OBJECT ${ARGN})
+  espalier_test_settings(${name})
+  target_link_libraries(${name} PRIVATE GTest::gtest rapidcheck CLI11::CLI11 nlohmann_json::nlohmann_json)
+endfunction()
+
 function(espalier_program name)
   add_executable(${name} ${ARGN})
   espalier_program_settings(${name})
@@ -26,7 +39,7 @@ endfunction()
 
 function(espalier_test name label)
   add_executable(${name} ${ARGN})
-  espalier_program_settings(${name})
+  espalier_test_settings(${name})
   target_link_libraries(${name} PRIVATE GTest::gtest_main rapidcheck nlohmann_json::nlohmann_json)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 LABELS ${label})
@@ -86,9 +99,10 @@ enable_testing()
 include(GoogleTest)
 
 file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/golden/*.cpp)
-list(FILTER sources EXCLUDE REGEX "_test\\.cpp$")
+list(FILTER sources EXCLUDE REGEX "_test\\.cpp$|/main\\.cpp$")
 if(sources)
-  espalier_program(espalier-golden ${sources})
+  espalier_test_helpers(golden_helpers ${sources})
+  espalier_program(espalier-golden ${PROJECT_SOURCE_DIR}/tests/golden/main.cpp $<TARGET_OBJECTS:golden_helpers>)
   if(EXISTS ${PROJECT_SOURCE_DIR}/tests/golden/cases)
     add_test(NAME golden COMMAND espalier-golden ${PROJECT_SOURCE_DIR}/tests/golden/cases)
     set_tests_properties(golden PROPERTIES TIMEOUT 900 LABELS golden)
@@ -112,6 +126,12 @@ foreach(folder IN LISTS folders)
   list(FILTER fast EXCLUDE REGEX "_slow_test\\.cpp$")
   set(helpers ${sources})
   list(FILTER helpers EXCLUDE REGEX "_test\\.cpp$|/tests/golden/main\\.cpp$")
+  if(helpers)
+    if(NOT TARGET ${folder}_helpers)
+      espalier_test_helpers(${folder}_helpers ${helpers})
+    endif()
+    set(helpers $<TARGET_OBJECTS:${folder}_helpers>)
+  endif()
   if(fast)
     espalier_test(${folder}_test ${folder} ${fast} ${helpers})
   endif()
@@ -123,7 +143,7 @@ endforeach()
 # Every public header compiles alone, with the include roots of its own module only.
 add_test(NAME headers_stand_alone
   COMMAND ${CMAKE_COMMAND} --build ${PROJECT_BINARY_DIR} --target all_verify_interface_header_sets --parallel 2)
-set_tests_properties(headers_stand_alone PROPERTIES TIMEOUT 1200 LABELS build RESOURCE_LOCK build_tree)
+set_tests_properties(headers_stand_alone PROPERTIES TIMEOUT 1200 LABELS slow RESOURCE_LOCK build_tree)
 
 # The installed package, as a user meets it; the slow test builds Espalier anew as shared libraries.
 set(package_arguments -DSOURCE=${PROJECT_SOURCE_DIR} -DCOMPILER=${CMAKE_CXX_COMPILER} -DGENERATOR=${CMAKE_GENERATOR}

@@ -15,6 +15,20 @@ Tensor like(const Tensor& a, double b) { return Tensor::scalar(b, a.dtype()); }
 /// Whether x differs from 0; NaN does.
 constexpr auto truth = [](auto x) { return x != decltype(x)(0); };
 
+/// f of whether a and b differ from 0: one loop for all element types.
+template <class F>
+Tensor zip_truths(const char* op, const Tensor& a, const Tensor& b, F f) {
+  check_same_dtype(op, a, b);
+  return zip_with<bool, bool>(op, a.to(DType::boolean), b.to(DType::boolean), f);
+}
+
+/// compare(b, a), with errors that name `op` and its operands as they were given.
+Tensor swapped(const char* op, const Tensor& a, const Tensor& b, Tensor (*compare)(const Tensor&, const Tensor&)) {
+  check_same_dtype(op, a, b);
+  broadcast_shapes(op, a.shape(), b.shape());
+  return compare(b, a);
+}
+
 /// kind(x) of a floating-point number, `of_integers` for any other.
 template <class F>
 Tensor kind_of_number(const char* op, const Tensor& x, bool of_integers, F kind) {
@@ -56,8 +70,8 @@ Tensor eq(const Tensor& a, const Tensor& b) { return zip_with<bool>("eq", a, b, 
 Tensor ne(const Tensor& a, const Tensor& b) { return zip_with<bool>("ne", a, b, std::not_equal_to<>()); }
 Tensor lt(const Tensor& a, const Tensor& b) { return zip_with<bool>("lt", a, b, std::less<>()); }
 Tensor le(const Tensor& a, const Tensor& b) { return zip_with<bool>("le", a, b, std::less_equal<>()); }
-Tensor gt(const Tensor& a, const Tensor& b) { return zip_with<bool>("gt", a, b, std::greater<>()); }
-Tensor ge(const Tensor& a, const Tensor& b) { return zip_with<bool>("ge", a, b, std::greater_equal<>()); }
+Tensor gt(const Tensor& a, const Tensor& b) { return swapped("gt", a, b, lt); }
+Tensor ge(const Tensor& a, const Tensor& b) { return swapped("ge", a, b, le); }
 Tensor eq(const Tensor& a, double b) { return eq(a, like(a, b)); }
 Tensor ne(const Tensor& a, double b) { return ne(a, like(a, b)); }
 Tensor lt(const Tensor& a, double b) { return lt(a, like(a, b)); }
@@ -76,13 +90,13 @@ Tensor isfinite(const Tensor& x) {
 }
 
 Tensor logical_and(const Tensor& a, const Tensor& b) {
-  return zip_with<bool>("logical_and", a, b, [](auto x, auto y) { return truth(x) & truth(y); });
+  return zip_truths("logical_and", a, b, [](bool x, bool y) { return x & y; });
 }
 Tensor logical_or(const Tensor& a, const Tensor& b) {
-  return zip_with<bool>("logical_or", a, b, [](auto x, auto y) { return truth(x) | truth(y); });
+  return zip_truths("logical_or", a, b, [](bool x, bool y) { return x | y; });
 }
 Tensor logical_xor(const Tensor& a, const Tensor& b) {
-  return zip_with<bool>("logical_xor", a, b, [](auto x, auto y) { return truth(x) != truth(y); });
+  return zip_truths("logical_xor", a, b, [](bool x, bool y) { return x != y; });
 }
 Tensor logical_not(const Tensor& x) {
   return map_with<bool>("logical_not", x, [](auto v) { return !truth(v); });

@@ -82,8 +82,8 @@ Tensor map_with(const char* op, const Tensor& x, F f) {
     return dispatch(x.dtype(), loop);
 }
 
-/// y = f(a, b) with broadcasting and a function of your own; Out as in map_with.
-template <class Out = void, class F>
+/// y = f(a, b) with broadcasting and a function of your own; Out as in map_with. With In: only of that element type.
+template <class Out = void, class In = void, class F>
 Tensor zip_with(const char* op, const Tensor& a, const Tensor& b, F f) {
   check_same_dtype(op, a, b);
   const Shape shape = broadcast_shapes(op, a.shape(), b.shape());
@@ -101,7 +101,9 @@ Tensor zip_with(const char* op, const Tensor& a, const Tensor& b, F f) {
     });
     return y;
   };
-  if constexpr (std::is_void_v<Out>)
+  if constexpr (!std::is_void_v<In>)
+    return run.template operator()<In>();
+  else if constexpr (std::is_void_v<Out>)
     return dispatch_floating(op, a.dtype(), run);
   else
     return dispatch(a.dtype(), run);
