@@ -64,7 +64,8 @@ if [ ${#public[@]} -gt 0 ]; then
 fi
 
 # Behaviour: nothing that a user's argument or file can reach ends the process or draws from a global seed.
-house 'Throw an Error; never end the process' '(^|[^_[:alnum:].>])(std::)?(abort|exit|_Exit|quick_exit|terminate|assert)[[:space:]]*\('
+house 'Throw an Error; never end the process' '(^|[^_[:alnum:].>])(std::)?(abort|exit|_Exit|quick_exit|terminate)[[:space:]]*\('
+forbid 'Throw an Error instead of asserting' '(^|[^_[:alnum:].>])assert[[:space:]]*\(' '(tests|bench|examples)/|core/dims\.h'  # shape[axis]: looked at in debug builds
 house 'Random numbers come from Rng' 'std::(rand|random_device|mt19937)|\bsrand\('
 forbid 'A test asserts something, and runs' 'TEST(_[FP])?\(.*DISABLED_|(EXPECT|ASSERT)_TRUE\(true\)'
 
