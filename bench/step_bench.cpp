@@ -17,6 +17,7 @@
 #include "espalier/optim/adaptive_clip.h"
 #include "espalier/optim/clip.h"
 #include "espalier/optim/constraint.h"
+#include "espalier/optim/gradient_transforms.h"
 #include "espalier/optim/lion.h"
 #include "espalier/optim/optimizer.h"
 #include "espalier/optim/sgd.h"
@@ -117,6 +118,7 @@ void sizes(benchmark::internal::Benchmark* b) {
   b->Args({100, 100000, 2, 0});
   b->Args({100, 100000, 2, 1});
   b->Args({1000, 1000, 2, 0});
+  b->Args({1000, 1000, 2, 1});
 }
 
 BENCHMARK_CAPTURE(run, clip_adam, chain(optim::clip_by_global_norm(1.0), optim::adam()), Kind::adam)->Apply(sizes);
@@ -141,6 +143,11 @@ BENCHMARK_CAPTURE(added, value_clip_before, chain(norm_clip, direction),
     ->Apply(threads);
 BENCHMARK_CAPTURE(added, value_clip_of_update, chain(norm_clip, direction),
                   chain(norm_clip, direction, optim::clip_by_value(0.5)))
+    ->Apply(threads);
+BENCHMARK_CAPTURE(added, centralize, chain(norm_clip, direction), chain(norm_clip, optim::centralize(), direction))
+    ->Apply(threads);
+BENCHMARK_CAPTURE(added, centralize_before, chain(norm_clip, direction),
+                  chain(optim::centralize(), norm_clip, direction))
     ->Apply(threads);
 BENCHMARK_CAPTURE(added, clamp, chain(norm_clip, direction),
                   chain(norm_clip, direction, optim::clamp_parameters(-2, 2)))

@@ -71,7 +71,8 @@ class Adam final : public TransformOf<Adam> {
                                         .scale = in.scale,
                                         .weight_decay = static_cast<T>(coupled),
                                         .keep = static_cast<T>(b.keep()),
-                                        .states = {b.state(0).data(), b.state(1).data(), b.state(2).data()}});
+                                        .states = {b.state(0).data(), b.state(1).data(), b.state(2).data()},
+                                        .ahead = in.ahead});
     } else {
       const kernels::AdamStep step{.beta1 = b1_,
                                    .beta2 = b2_,
@@ -82,7 +83,8 @@ class Adam final : public TransformOf<Adam> {
                                    .weight_decay = coupled,
                                    .keep = b.keep(),
                                    .low = in.low,
-                                   .high = in.high};
+                                   .high = in.high,
+                                   .ahead = in.ahead};
       b.count_clamped(kernels::step<T>().adam(step, in.source, b.state(0).data(), b.state(1).data(), b.writable_value(),
                                               u, b.mask(), b.size()));
     }

@@ -49,6 +49,10 @@ void Block<T>::materialise() {
     source_ = scratch_;
     scale_ = 1;
   }
+  if (centers_) {  // never with bounds: each is written before the other is asked for
+    kernels::transforms<T>().load_centered(scratch_, source_, static_cast<T>(scale_), unit_size_, mask_, size_);
+    return set_result();
+  }
   const T scale = static_cast<T>(scale_), low = static_cast<T>(low_), high = static_cast<T>(high_);
   const bool in_place = source_ == scratch_ && scale == 1 && !read_mask_;
   if (clamps_ && in_place && kernels::step<T>().within(source_, low, high, size_)) return set_result();  // as usual
@@ -71,7 +75,7 @@ void Block<T>::scale_bounds(Figure c) {
 
 template <class T>
 void Block<T>::add(double c) {
-  if (clamps_ || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+  if (deferred() || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
   kernels::step<T>().load_shifted(scratch_, source_, static_cast<T>(scale_), static_cast<T>(c), mask_, size_);
   set_result();
 }
@@ -89,7 +93,7 @@ Index Block<T>::live() const noexcept {
 
 template <class T>
 void Block<T>::clamp(double lo, double hi, std::atomic<Index>* moved) {
-  if (clamps_ || !plain_scale()) materialise();
+  if (deferred() || !plain_scale()) materialise();
   clamps_ = true;
   low_ = lo;
   high_ = hi;
@@ -98,7 +102,7 @@ void Block<T>::clamp(double lo, double hi, std::atomic<Index>* moved) {
 
 template <class T>
 Index Block<T>::count_outside(double lo, double hi) {
-  if (clamps_ || !plain_scale()) materialise();
+  if (deferred() || !plain_scale()) materialise();
   alignas(64) T nowhere[capacity];
   Index outside = 0;
   for (Index at = 0; at < size_; at += capacity)
@@ -110,7 +114,7 @@ Index Block<T>::count_outside(double lo, double hi) {
 
 template <class T>
 Index Block<T>::squash(double bound) {
-  if (clamps_ || !plain_scale()) materialise();
+  if (deferred() || !plain_scale()) materialise();
   const T b = static_cast<T>(bound);
   if (std::isinf(b)) return 0;
   const Index beyond =
@@ -121,7 +125,7 @@ Index Block<T>::squash(double bound) {
 
 template <class T>
 void Block<T>::center() {
-  if (clamps_ || !plain_scale()) materialise();
+  if (deferred() || !plain_scale()) materialise();
   const Index count = live();
   if (count == 0) return;
   const Figure mean = sum() / static_cast<Figure>(count);
@@ -131,14 +135,13 @@ void Block<T>::center() {
 
 template <class T>
 void Block<T>::center_units() {
-  if (clamps_ || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
-  kernels::transforms<T>().load_centered(scratch_, source_, static_cast<T>(scale_), unit_size_, mask_, size_);
-  set_result();
+  if (deferred() || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+  centers_ = true;
 }
 
 template <class T>
 void Block<T>::soft_threshold(double s) {
-  if (clamps_ || !plain_scale()) materialise();
+  if (deferred() || !plain_scale()) materialise();
   kernels::transforms<T>().load_softened(scratch_, source_, static_cast<T>(scale_), static_cast<T>(s), read_mask_,
                                          size_);
   set_result();
@@ -158,7 +161,7 @@ void Block<T>::sign() {
 
 template <class T>
 Figure Block<T>::sum() {
-  if (clamps_) materialise();
+  if (deferred()) materialise();
   return scale_ * static_cast<Figure>(kernels::step<T>().sum(source_, read_mask_, size_));
 }
 
@@ -167,7 +170,9 @@ Figure Block<T>::sum_squares() {
   if (clamps_ && std::is_same_v<T, float> && plain_scale())  // squares of doubles may need a second look
     return kernels::step<T>().sum_squares_clamped(source_, static_cast<T>(scale_), static_cast<T>(low_),
                                                   static_cast<T>(high_), read_mask_, size_);
-  if (clamps_) materialise();
+  if (centers_ && std::is_same_v<T, float> && plain_scale())
+    return kernels::transforms<T>().sum_squares_centered(source_, static_cast<T>(scale_), unit_size_, mask_, size_);
+  if (deferred()) materialise();
   return scale_ * scale_ * sum_of_squares(source_, read_mask_, size_);
 }
 
@@ -178,7 +183,7 @@ Figure Block<T>::value_sum_squares() const {
 
 template <class T>
 Figure Block<T>::sum_abs() {
-  if (clamps_) materialise();
+  if (deferred()) materialise();
   const double s = kernels::step<T>().abs_sum(source_, read_mask_, size_);
   const bool again = !(s < (std::is_same_v<T, double> ? safe_high : 1e37));  // f32 lanes may have overflowed
   return magnitude(scale_) * (again ? sum_slowly(source_, read_mask_, size_, magnitude) : Figure(s));
@@ -186,13 +191,13 @@ Figure Block<T>::sum_abs() {
 
 template <class T>
 Figure Block<T>::max_abs() {
-  if (clamps_) materialise();
+  if (deferred()) materialise();
   return magnitude(scale_) * static_cast<Figure>(kernels::step<T>().abs_max(source_, read_mask_, size_));
 }
 
 template <class T>
 Figure Block<T>::sum_powers(double p) {
-  if (clamps_) materialise();
+  if (deferred()) materialise();
   const double most = kernels::step<T>().abs_max(source_, read_mask_, size_);
   if (!(most > 0) || std::isinf(most)) return static_cast<Figure>(most);  // zeros only, or NaN or infinite
   double s = 0;                                                           // relative to the largest: nothing overflows

@@ -75,7 +75,7 @@ class Block {
   Index count_outside(double lo, double hi);  ///< only counts them
   Index squash(double bound);                 ///< g <- bound tanh(g / bound); returns how many lay beyond bound
   void center();                              ///< g <- g - mean(g), over the live entries of the block
-  void center_units();                        ///< the same for each unit; the block must be made of whole ones
+  void center_units();                        ///< the same for each unit; the block must be made of whole ones. Pending
   void soft_threshold(double s);              ///< g <- sign(g) max(|g| - s, 0), exactly 0 where |g| <= s; NaN stays
   void abs();
   void sign();  ///< -1, 0, 1; NaN stays
@@ -83,12 +83,13 @@ class Block {
   void decay(double keep) noexcept { keep_ *= keep; }
   /// Soft masks: g <- mask g. (Hard masks are applied by the pipeline.)
   void mask_gradient() noexcept {
+    if (soft_mask_ && centers_) materialise();
     if (soft_mask_) read_mask_ = soft_mask_;
   }
   /// g <- f(g), element by element, in one pass.
   template <class F>
   void map(F f) {
-    if (read_mask_ || clamps_ || !plain_scale()) materialise();  // mask bits are expanded in the library
+    if (read_mask_ || deferred() || !plain_scale()) materialise();  // mask bits are expanded in the library
     const T* from = source_;
     T* to = scratch_;
     const T scale = static_cast<T>(scale_);
@@ -97,7 +98,7 @@ class Block {
   }
   /// The gradient in memory, to change in place.
   std::span<T> gradient() {
-    if (source_ != scratch_ || scale_ != 1 || read_mask_ || clamps_) materialise();
+    if (source_ != scratch_ || scale_ != 1 || read_mask_ || deferred()) materialise();
     return {scratch_, length()};
   }
 
@@ -115,15 +116,16 @@ class Block {
     const T* source;
     T scale;
     double low, high;
+    const T* ahead;  ///< size() elements to fetch into the cache meanwhile, as they are read next; may be null
   };
   /// Without bounds: low and high are infinite. With them: whoever writes what is pending counts what it clamps.
   Pending pending() {
-    if (clamps_) materialise();
+    if (deferred()) materialise();
     return pending_within_bounds();
   }
   Pending pending_within_bounds() {
-    if (!plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
-    return {source_, static_cast<T>(scale_), low_, high_};
+    if (centers_ || !plain_scale() || (read_mask_ && read_mask_ != mask_)) materialise();
+    return {source_, static_cast<T>(scale_), low_, high_, read_next()};
   }
   /// So many live entries were clamped by the caller's loop.
   void count_clamped(Index n) noexcept {
@@ -140,6 +142,7 @@ class Block {
     scale_ = 1;
     read_mask_ = nullptr;
     if (clamps_) no_bounds();
+    centers_ = false;
   }
   /// The value was written, see last().
   void set_applied() noexcept { applied_ = true; }
@@ -153,6 +156,10 @@ class Block {
   std::size_t length() const noexcept { return static_cast<std::size_t>(size_); }
   /// The pending factor is a normal number of type T, so it may be multiplied with as it is.
   bool plain_scale() const noexcept;
+  /// Where an update is left in scratch, the value it will be added to; where the gradient was read ahead of the states,
+  /// the next block's. So memory is kept busy through loops that would not touch it.
+  const T* read_next() const noexcept { return !last_ ? value_ : source_ == scratch_ ? ahead_ : nullptr; }
+  bool deferred() const noexcept { return clamps_ || centers_; }
   void materialise();
   void scale_bounds(Figure c);
   void no_bounds() noexcept {
@@ -163,6 +170,7 @@ class Block {
   }
 
   const T* source_ = nullptr;
+  const T* ahead_ = nullptr;
   T* scratch_ = nullptr;
   T* value_ = nullptr;
   const std::uint64_t* read_mask_ = nullptr;  // pending on source_
@@ -176,7 +184,7 @@ class Block {
   double keep_ = 1;
   double low_ = -std::numeric_limits<double>::infinity(), high_ = -low_;  // pending on scale * source
   std::atomic<Index>* moved_ = nullptr;
-  bool clamps_ = false, settles_ = false, last_ = false, applied_ = false;
+  bool clamps_ = false, centers_ = false, settles_ = false, last_ = false, applied_ = false;
 };
 
 extern template class Block<float>;

@@ -54,7 +54,8 @@ class Sgd final : public TransformOf<Sgd> {
                                 .low = in.low,
                                 .high = in.high,
                                 .nesterov = nesterov_,
-                                .first = b.updates() == 1};
+                                .first = b.updates() == 1,
+                                .ahead = in.ahead};
     b.count_clamped(kernels::step<T>().sgd(step, in.source, remembers_ ? b.state(0).data() : nullptr,
                                            b.writable_value(), b.last() ? nullptr : b.result(), b.mask(), b.size()));
     b.last() ? b.set_applied() : b.set_result();

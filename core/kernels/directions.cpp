@@ -7,6 +7,7 @@
 #include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
 
 #include "espalier/core/kernels/step-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -39,11 +40,13 @@ HWY_INLINE void EachVector(const StepBlock<T>& b, const Rule& rule) {
   const auto scale = hn::Set(d, b.scale), decay = hn::Set(d, b.weight_decay), keep = hn::Set(d, b.keep);
   const OrZeros<T> decayed(b.weight_decay != 0 ? b.w : nullptr), kept(b.u ? nullptr : b.w);
   const T* const from = b.g;
+  const T* const ahead = b.ahead ? b.ahead : b.g;
   T* const to = b.u ? b.u : b.w;
   const std::array<T*, 3> memory = b.states;
   const auto run = [=](auto mask) ESPALIER_INLINE_LAMBDA {
     ForEachVector<T>(b.n, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
       const auto live = mask.template At<T>(i);
+      hwy::Prefetch(ahead + i);
       const auto g = live.Keep(MulAdd(decay, decayed.Load(at, i), Mul(scale, at.Load(from + i))));
       Lane<T> states[count];
       for (std::size_t k = 0; k < count; ++k) states[k] = at.Load(memory[k] + i);

@@ -22,6 +22,7 @@ struct StepBlock {
   Index n;    ///< at most block_size
   T scale = 1, weight_decay = 0, keep = 1;
   std::array<T*, 3> states = {};
+  const T* ahead = nullptr;  ///< n elements to fetch into the cache meanwhile: what is read next
 };
 
 template <class T, class Step>

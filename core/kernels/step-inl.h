@@ -53,6 +53,16 @@ HWY_INLINE V Clamped(V x, V low, V high) {  // NaN stays
   return IfThenElse(Gt(x, high), high, x);
 }
 
+/// 0 in the lanes behind the end of a vector, where a bound or a shift would have put itself.
+template <class T>
+HWY_INLINE Lane<T> KeepPresent(Whole, Lane<T> x) {
+  return x;
+}
+template <class T>
+HWY_INLINE Lane<T> KeepPresent(Part part, Lane<T> x) {
+  return IfThenElseZero(FirstN(Tag<T>(), static_cast<std::size_t>(part.count)), x);
+}
+
 }  // namespace espalier::kernels::HWY_NAMESPACE
 HWY_AFTER_NAMESPACE();
 

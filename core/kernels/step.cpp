@@ -11,6 +11,7 @@
 #include "espalier/core/kernels/block_sum-inl.h"
 #include "espalier/core/kernels/math-inl.h"
 #include "espalier/core/kernels/step-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -142,16 +143,6 @@ double SumSquares(const T* x, Mask mask, Index n) {
   return OverLive(x, mask, n,
                   [](Index size, const auto& read) ESPALIER_INLINE_LAMBDA { return SumSquaresBlock<T>(size, read); });
 }
-/// 0 in the lanes behind the end of a vector, where a bound above 0 would have put itself.
-template <class T>
-HWY_INLINE Lane<T> KeepPresent(Whole, Lane<T> x) {
-  return x;
-}
-template <class T>
-HWY_INLINE Lane<T> KeepPresent(Part part, Lane<T> x) {
-  return IfThenElseZero(FirstN(Tag<T>(), static_cast<std::size_t>(part.count)), x);
-}
-
 template <class T>
 double SumSquaresClamped(const T* x, T scale, T low, T high, Mask mask, Index n) {
   const Tag<T> d;
@@ -232,6 +223,7 @@ struct Gradient {
   template <class At, class Live>
   HWY_INLINE Lane<T> operator()(At at, const Live& live, Index i) const {
     auto x = Mul(scale, at.Load(g + i));
+    hwy::Prefetch(ahead + i);
     if constexpr (general) {
       const auto moved = OnlyPresent<T>(at, Or(Lt(x, low), Gt(x, high)));
       *outside = Sub(*outside, BitCast(hn::RebindToSigned<Tag<T>>(), live.Keep(VecFromMask(Tag<T>(), moved))));
@@ -242,6 +234,7 @@ struct Gradient {
   }
   const T* g;
   const T* w;
+  const T* ahead;
   Lane<T> scale, decay, low, high;
   bool decays;
   hn::Vec<hn::RebindToSigned<Tag<T>>>* outside;
@@ -267,12 +260,13 @@ HWY_INLINE Index ChooseStep(const Step& s, const T* g, T* w, T* u, Mask mask, co
   const bool clamps =
       s.low > -std::numeric_limits<double>::infinity() || s.high < std::numeric_limits<double>::infinity();
   const auto zero = hn::Zero(d);
+  const T* ahead = s.ahead ? static_cast<const T*>(s.ahead) : g;
   if (!clamps && s.weight_decay == 0) {
-    with_gradient(Gradient<T, false>{g, w, set(s.scale), zero, zero, zero, false, nullptr});
+    with_gradient(Gradient<T, false>{g, w, ahead, set(s.scale), zero, zero, zero, false, nullptr});
     return 0;
   }
   auto outside = hn::Zero(di);
-  with_gradient(Gradient<T, true>{g, w, set(s.scale), set(s.weight_decay), set(s.low), set(s.high), s.weight_decay != 0,
+  with_gradient(Gradient<T, true>{g, w, ahead, set(s.scale), set(s.weight_decay), set(s.low), set(s.high), s.weight_decay != 0,
                                   &outside});
   return static_cast<Index>(hn::GetLane(hn::SumOfLanes(di, outside)));
 }

@@ -24,6 +24,7 @@ struct AdamStep {
   double beta1 = 0.9, beta2 = 0.999, step = 1e-3, root = 1, eps = 1e-8;
   double scale = 1, weight_decay = 0, keep = 1;
   double low = -std::numeric_limits<double>::infinity(), high = -low;
+  const void* ahead = nullptr;  ///< n elements to fetch into the cache meanwhile: what is read next
 };
 
 /// g <- clamp(scale g, low, high) + weight_decay w;  m <- momentum m + (1 - dampening) g, at the first step m <- g;
@@ -34,6 +35,7 @@ struct SgdStep {
   double scale = 1, weight_decay = 0, keep = 1;
   double low = -std::numeric_limits<double>::infinity(), high = -low;
   bool nesterov = false, first = false;
+  const void* ahead = nullptr;  ///< as of AdamStep
 };
 
 template <class T>

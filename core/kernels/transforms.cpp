@@ -11,6 +11,7 @@
 
 #include "espalier/core/kernels/block_sum-inl.h"
 #include "espalier/core/kernels/step-inl.h"
+#include "hwy/cache_control.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -57,30 +58,53 @@ HWY_INLINE Index LiveBetween(Mask mask, Index begin, Index end) {
   return live;
 }
 
-/// One unit: its `live` elements, through read(at, i).
-template <class T, class Read, class Keep>
-HWY_INLINE void CenterUnit(T* out, T scale, Index live, Index unit, const Read& read, const Keep& keep) {
+/// use(begin, read, shifted) for each unit: read(at, i) gives a vector of it, shifted(x, i) what becomes of that.
+template <class T, class Use>
+HWY_INLINE void CenterUnits(const T* g, T scale, Index unit, Mask mask, Index n, const Use& use) {
   const Tag<T> d;
-  const double mean = live > 0 ? SumBlock<T>(unit, PlusValue(), read) / static_cast<double>(live) : 0;
-  const auto by = hn::Set(d, scale), shift = hn::Set(d, static_cast<T>(-mean * static_cast<double>(scale)));
-  ForEachVector<T>(unit, [=](auto at, Index i)
-                             ESPALIER_INLINE_LAMBDA { at.Store(keep(MulAdd(by, read(at, i), shift), i), out + i); });
-}
-template <class T>
-void LoadCentered(T* out, const T* g, T scale, Index unit, Mask mask, Index n) {
+  const auto by = hn::Set(d, scale);
+  const auto center = [=](Index begin, Index live, auto read, auto keep) ESPALIER_INLINE_LAMBDA {
+    const double mean = live > 0 ? SumBlock<T>(unit, PlusValue(), read) / static_cast<double>(live) : 0;
+    const auto shift = hn::Set(d, static_cast<T>(-mean * static_cast<double>(scale)));
+    use(begin, read, [=](Lane<T> x, Index i) ESPALIER_INLINE_LAMBDA { return keep(MulAdd(by, x, shift), i); });
+  };
   for (Index u = 0; u < n; u += unit) {
+    const T* from = g + u;
     if (mask) {
       const auto keep = [=](Lane<T> x, Index i)
                             ESPALIER_INLINE_LAMBDA { return IfThenElseZero(LiveLanesFrom<T>(mask, u + i, n), x); };
-      CenterUnit<T>(
-          out + u, scale, LiveBetween(mask, u, u + unit), unit,
-          [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return keep(at.Load(g + u + i), i); }, keep);
+      center(
+          u, LiveBetween(mask, u, u + unit),
+          [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return keep(at.Load(from + i), i); }, keep);
     } else {
-      CenterUnit<T>(
-          out + u, scale, unit, unit, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return at.Load(g + u + i); },
+      center(
+          u, unit, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return at.Load(from + i); },
           [](Lane<T> x, Index) ESPALIER_INLINE_LAMBDA { return x; });
     }
   }
+}
+template <class T>
+void LoadCentered(T* out, const T* g, T scale, Index unit, Mask mask, Index n) {
+  CenterUnits(g, scale, unit, mask, n, [=](Index begin, auto read, auto shifted) ESPALIER_INLINE_LAMBDA {
+    const T* next = g + begin + unit;
+    T* to = out + begin;
+    ForEachVector<T>(unit, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      hwy::Prefetch(next + i);  // the next unit, while this one is in the cache
+      at.Store(shifted(read(at, i), i), to + i);
+    });
+  });
+}
+template <class T>
+double SumSquaresCentered(const T* g, T scale, Index unit, Mask mask, Index n) {
+  double total = 0;
+  CenterUnits(g, scale, unit, mask, n, [&](Index begin, auto read, auto shifted) ESPALIER_INLINE_LAMBDA {
+    const T* next = g + begin + unit;
+    total += SumBlock<T>(unit, PlusSquare(), [=](auto at, Index i) ESPALIER_INLINE_LAMBDA {
+      hwy::Prefetch(next + i);
+      return KeepPresent<T>(at, shifted(read(at, i), i));
+    });
+  });
+  return total;
 }
 
 template <class T>
@@ -94,7 +118,10 @@ void Approach(T* y, T c, const T* x, Mask mask, Index n) {
 
 template <class T>
 constexpr TransformKernels<T> Table() {
-  return {.load_softened = LoadSoftened<T>, .load_centered = LoadCentered<T>, .approach = Approach<T>};
+  return {.load_softened = LoadSoftened<T>,
+          .load_centered = LoadCentered<T>,
+          .sum_squares_centered = SumSquaresCentered<T>,
+          .approach = Approach<T>};
 }
 
 }  // namespace

@@ -12,6 +12,8 @@ struct TransformKernels {
   /// out = scale (g - mean), the mean being that of the live elements of each `unit` consecutive ones. n is a multiple of
   /// unit. In place if out is g.
   void (*load_centered)(T* out, const T* g, T scale, Index unit, Mask mask, Index n);
+  /// Sum of the squares of what load_centered() gives, over live elements.
+  double (*sum_squares_centered)(const T* g, T scale, Index unit, Mask mask, Index n);
   /// y <- y + c (x - y): leaves y alone where it is x already, whatever c.
   void (*approach)(T* y, T c, const T* x, Mask mask, Index n);
 };

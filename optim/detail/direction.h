@@ -71,6 +71,7 @@ class Direction : public TransformOf<Self> {
                                 .weight_decay = static_cast<T>(decoupled_ ? 0 : decay_now_),
                                 .keep = static_cast<T>(b.keep())};
     for (std::size_t k = 0; k < states_.size(); ++k) block.states[k] = b.state(k).data();
+    block.ahead = in.ahead;
     static_cast<const Self&>(*this).template kernel<T>(kernels::directions<T>())(step_for(b), block);
     b.last() ? b.set_applied() : b.set_result();
   }

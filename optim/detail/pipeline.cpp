@@ -5,6 +5,7 @@
 #include <cmath>
 #include <utility>
 
+#include "espalier/core/parallel.h"
 #include "espalier/optim/detail/blocks.h"
 
 namespace espalier::optim {
@@ -14,6 +15,21 @@ using detail::by_type, detail::for_each_block, detail::offset;
 
 constexpr Index task_elements = 1 << 16;  // 256 KB of f32: worth handing to another thread
 constexpr const char* op = "optimizer step";
+
+/// Calls f(k) for k in [begin, end). What object(k) points to lies far from the next one, and out of the cache since the
+/// last sweep: it is fetched some turns ahead, so that the loop need not wait for memory.
+template <class Object, class F>
+void for_each_far(std::size_t begin, std::size_t end, Object object, F f) {
+  constexpr std::size_t turns = 8;
+  for (std::size_t k = begin; k < end; ++k) {
+    if (k + turns < end) {
+      const auto* next = object(k + turns);
+      for (std::size_t at = 0; at < sizeof *next; at += 64)
+        __builtin_prefetch(reinterpret_cast<const std::byte*>(next) + at);
+    }
+    f(k);
+  }
+}
 
 }  // namespace
 
@@ -60,8 +76,8 @@ StepReport Pipeline::step() {
 void Pipeline::look_at_parameters(StepReport& report) {
   has_gradient_.resize(parameters_.size());
   updates_now_.resize(parameters_.size());
-  rows_.clear();
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+  rows_.resize(parameters_.size());
+  const auto look = [&](std::size_t i) {
     const ParameterState& p = *parameters_[i].parameter;
     if (!p.owned()) [[unlikely]]
       fail<ConfigError>(
@@ -75,10 +91,19 @@ void Pipeline::look_at_parameters(StepReport& report) {
       fail<ConfigError>("[step] '", parameters_[i].name, "' was ", types_[i] == 0 ? "f32 " : "f64 ", shapes_[i],
                         " when the optimizer was built and is now ", value.dtype(), " ", value.shape(),
                         ". Hint: build a new optimizer after the shapes have changed");
+    if (p.mask_version() != mask_seen_[i]) masks_moved_.store(true, std::memory_order_relaxed);
     has_gradient_[i] = p.has_grad();
     updates_now_[i] = updates_[i] + has_gradient_[i];
-    if (has_gradient_[i]) rows_.push_back(make_row(i));
-  }
+    rows_[i] = make_row(i);
+  };
+  // Headers lie far apart, so that looking is waiting for memory. What is made dense is made so by this thread, whose
+  // memory it comes from.
+  const auto parameter = [&](std::size_t i) { return parameters_[i].parameter.get(); };
+  const auto n = static_cast<Index>(parameters_.size());
+  parallel_for(n, wants_dense_ ? n : 128, [&](Index begin, Index end) {
+    for_each_far(static_cast<std::size_t>(begin), static_cast<std::size_t>(end), parameter, look);
+  });
+  std::erase_if(rows_, [&](const Row& row) { return !has_gradient_[row.parameter]; });
   report.with_gradient = static_cast<Index>(rows_.size());
   report.without_gradient = static_cast<Index>(parameters_.size() - rows_.size());
 }
@@ -103,6 +128,7 @@ void Pipeline::run_hooks(const StepContext& context, StepReport& report) {
   }
   for (const auto& hook : hooks_)
     if (due(hook)) hook->begin(context);
+  masks_moved_ = true;
   for (Row& row : rows_) row = make_row(row.parameter);  // hooks set masks
 }
 
@@ -203,14 +229,15 @@ bool Pipeline::run_sweeps(const StepContext& context, StepReport& report) {
 
 void Pipeline::start_writing() {
   writing_ = true;
-  for (const Row& row : rows_) {
-    ParameterState& p = *parameters_[row.parameter].parameter;
-    if (!row.sparse) p.mutable_grad().write_bytes(op);
-    if (goal_ == Goal::change_gradients) continue;
+  const auto parameter = [&](std::size_t r) { return parameters_[rows_[r].parameter].parameter.get(); };
+  for_each_far(0, rows_.size(), parameter, [&](std::size_t r) {
+    ParameterState& p = *parameter(r);
+    if (wants_dense_) p.mutable_grad().write_bytes(op);
+    if (goal_ == Goal::change_gradients) return;
     p.mutable_value().write_bytes(op);
-    if (row.soft_mask) p.mutable_dense().write_bytes(op);
-  }
-  if (goal_ == Goal::update_values) fit_states_to_masks();
+    if (rows_[r].soft_mask) p.mutable_dense().write_bytes(op);
+  });
+  if (goal_ == Goal::update_values && masks_moved_.exchange(false)) fit_states_to_masks();
 }
 
 bool Pipeline::all_finite(bool counts) const {
@@ -223,6 +250,7 @@ bool Pipeline::handle_nonfinite(StepReport& report) {
   const Row* where = nullptr;
   for (Row& row : rows_) {
     densify(row);
+    if (options_.nonfinite == Nonfinite::zero) parameters_[row.parameter].parameter->mutable_grad().write_bytes(op);
     by_type(row.type, [&]<class T>() {
       for_each_block(0, row.size, kernels::block_size, [&](Index at, Index size) {
         T* g = offset<T>(row.gradient, at);
@@ -265,7 +293,8 @@ void Pipeline::finish(StepReport& report) {
     record->active = stage.active;
   }
   if (goal_ == Goal::update_values) {
-    for (const NamedParameter& p : parameters_) p.parameter->clear_grad();
+    const auto parameter = [&](std::size_t i) { return parameters_[i].parameter.get(); };
+    for_each_far(0, parameters_.size(), parameter, [&](std::size_t i) { parameter(i)->clear_grad(); });
     backwards_ = 0;
     if (report.skipped) {
       ++skipped_;

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -196,6 +197,7 @@ class Pipeline final {
   std::vector<Figure> measured_figures_, measured_second_;
   double gradient_scale_ = 1;  // of gradients as they lie in memory
   bool writing_ = false;
+  std::atomic<bool> masks_moved_ = false;  // since states were fitted to them
 };
 
 }  // namespace espalier::optim

@@ -79,6 +79,7 @@ void Pipeline::run_piece(const Sweep& sweep, std::size_t index) {
       Block<T> b = make_block<T>(row, at, size, false, windows);
       if (!sweep.store) b.scratch_ = scratch;
       b.source_ = gradient;
+      if (row.gradient && at + 2 * size <= row.size) b.ahead_ = offset<T>(row.gradient, at + size);
       b.settles_ = sweep.writes();
       b.keep_ = keeps_[index];
       apply_stages(b, sweep.from, sweep.upto, row, sweep.apply);
@@ -223,6 +224,7 @@ void Pipeline::for_each_unit(Block<T>& b, const Row& row, F f) const {
     part.source_ += skipped;
     part.scratch_ += skipped;
     part.value_ += skipped;
+    if (part.ahead_) part.ahead_ += skipped;
     part.mask_ = hard.of(b.mask_, skipped, part.size_);
     part.soft_mask_ = soft.of(b.soft_mask_, skipped, part.size_);
     if (b.read_mask_) part.read_mask_ = b.read_mask_ == b.mask_ ? part.mask_ : part.soft_mask_;
