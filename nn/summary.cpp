@@ -1,76 +1,16 @@
 #include "espalier/nn/summary.h"
 
 #include <algorithm>
-#include <map>
+#include <optional>
 #include <ostream>
-#include <string_view>
 #include <unordered_map>
 #include <utility>
 
-#include "espalier/core/packed.h"
+#include "espalier/autograd/macs.h"
 #include "espalier/core/table.h"
 
 namespace espalier::nn {
 namespace {
-
-using Shapes = std::vector<Shape>;
-using MacRule = double (*)(const Shapes& in, const Shapes& out);
-
-double size(const Shape& s) { return static_cast<double>(espalier::count(s)); }
-/// Length of an axis counted from the back: 1 is the last.
-double from_back(const Shape& s, int place) { return s.rank() < place ? 1 : static_cast<double>(s[s.rank() - place]); }
-/// Weights that one output, or one input, of a weight [units, ...] meets.
-double per_unit(const Shape& weight) { return size(weight) / std::max(1.0, from_back(weight, weight.rank())); }
-
-double of_linear(const Shapes& in, const Shapes& out) { return size(out[0]) * from_back(in[1], 1); }
-double of_matmul(const Shapes& in, const Shapes& out) { return size(out[0]) * from_back(in[0], 1); }
-double of_conv(const Shapes& in, const Shapes& out) { return size(out[0]) * per_unit(in[1]); }
-double of_conv_transpose(const Shapes& in, const Shapes&) { return size(in[0]) * per_unit(in[1]); }
-/// q [..., T, d], k [..., S, d], v [..., S, e]: T S d for the weights, T S e for their sum.
-double of_attention(const Shapes& in, const Shapes&) {
-  return size(in[0]) / std::max(1.0, from_back(in[0], 1)) * from_back(in[1], 2) *
-         (from_back(in[0], 1) + from_back(in[2], 1));
-}
-/// qkv [N, T, 3 d].
-double of_self_attention(const Shapes& in, const Shapes&) { return size(in[0]) / 3 * from_back(in[0], 2) * 2; }
-/// x [T, N, in] with the axes of time and batch in any order, states [N, hidden], weights [gates, in] and
-/// [gates, hidden]: each row of x, and each state, meets its weight once.
-double of_recurrent(const Shapes& in, const Shapes&) {
-  double weights = 0;
-  int taken = 0;
-  for (std::size_t k = in.size(); k-- > 1 && taken < 2;)  // the last two matrices; vectors behind them are biases
-    if (in[k].rank() == 2) {
-      weights += size(in[k]);
-      ++taken;
-    }
-  return size(in[0]) / std::max(1.0, from_back(in[0], 1)) * weights;
-}
-
-/// Multiply-adds of an op, from the shapes of its inputs and outputs. Those not here have none worth counting, or are
-/// made of these.
-MacRule mac_rule(std::string_view op) {
-  static const std::map<std::string_view, MacRule> rules = {
-      {"linear", of_linear},
-      {"matmul", of_matmul},
-      {"conv1d", of_conv},
-      {"conv2d", of_conv},
-      {"conv_transpose1d", of_conv_transpose},
-      {"conv_transpose2d", of_conv_transpose},
-      {"scaled_dot_product_attention", of_attention},
-      {"self_attention", of_self_attention},
-      {"rnn", of_recurrent},
-      {"lstm", of_recurrent},
-      {"gru", of_recurrent},
-  };
-  const auto at = rules.find(op);
-  return at == rules.end() ? nullptr : at->second;
-}
-
-Index live_weights(const ParameterState& p) {
-  if (p.mask().defined()) return p.mask().live();
-  const Packed* packed = p.value().packed();
-  return packed ? packed->live() : p.value().size();
-}
 
 /// The layers of a model as it lists them.
 class Outline final : public Visitor {
@@ -116,8 +56,8 @@ class Outline final : public Visitor {
     std::size_t owner = layers.size() - 1;  // the deepest layer whose path leads to it
     while (!holds(owner, name)) --owner;
     const Index all = state->value().size(), live = live_weights(*state);
-    const double density = all > 0 ? static_cast<double>(live) / static_cast<double>(all) : 1;
-    if (!owner_of.emplace(state, Owned{owner, density}).second) return;  // a tied one counts where it is listed first
+    if (!owner_of.emplace(state, Owned{owner, live_share(*state)}).second)
+      return;  // a tied one counts where it is listed first
     LayerSummary& row = layers[owner].row;
     row.parameters += all;
     row.live += live;
@@ -154,14 +94,10 @@ class Counter final : public TapeObserver, public ModuleTrace {
       row.ran = true;
     }
     last_ = outputs[0].shape();
-    const MacRule rule = mac_rule(node.op);
-    if (!rule) return;
-    Shapes in, out;
-    for (const Variable* v : inputs) in.push_back(v->defined() ? v->shape() : Shape{});
-    for (const Variable& v : outputs) out.push_back(v.shape());
-    const double macs = rule(in, out);
-    row.macs += macs;
-    row.live_macs += macs * density;
+    const std::optional<double> macs = multiply_adds(node.op, inputs, outputs);
+    if (!macs) return;
+    row.macs += *macs;
+    row.live_macs += *macs * density;
     outline_.layers[layer].worked = true;
   }
 

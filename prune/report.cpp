@@ -5,12 +5,6 @@
 
 namespace espalier::prune {
 
-Index live_weights(const ParameterState& p) {
-  if (p.mask().defined()) return p.mask().live();
-  const Packed* packed = p.value().packed();
-  return packed ? packed->live() : p.value().size();
-}
-
 double sparsity(const ParameterList& parameters, const optim::Select& select) {
   Index live = 0, all = 0;
   for (const NamedParameter& named : parameters) {

@@ -4,13 +4,13 @@
 #include <string>
 #include <vector>
 
+#include "espalier/autograd/macs.h"
 #include "espalier/autograd/parameter.h"
 #include "espalier/optim/select.h"
 
 namespace espalier::prune {
 
-/// Weights that are not pruned: by the mask, or stored, if the value is packed.
-Index live_weights(const ParameterState& parameter);
+using espalier::live_weights;
 
 /// Share of weights that are pruned, over the parameters selected: the weights of layers, unless told otherwise.
 double sparsity(const ParameterList& parameters, const optim::Select& select = optim::select_rank(2));
