@@ -1,8 +1,10 @@
 #include "espalier/prune/compact.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "espalier/core/table.h"
+#include "espalier/prune/detail/cost.h"
 #include "espalier/prune/detail/cut.h"
 
 namespace espalier::prune {
@@ -21,6 +23,8 @@ bool compact(const Subject& subject, const Tensor& sample, const CompactOptions&
     densify(*named.parameter);
   }
 
+  const bool measure = options.kernels == Kernels::measured;
+  const ModelCost cost_before = cost_of(subject, sample, measure);
   const Graph before = trace(subject.run, sample, subject.buffers);
   Graph after = before;
   Outcome outcome;
@@ -48,7 +52,12 @@ bool compact(const Subject& subject, const Tensor& sample, const CompactOptions&
     }
     row_after(row, p);
   }
+  fill_costs(result, cost_before, cost_of(subject, sample, measure));
   result.remarks = remarks(outcome, subject.parameters, result.layers);
+  if (is_dead(subject, sample))
+    result.remarks.push_back(
+        "the network is dead: its outputs do not depend on its input any more. Hint: prune less, "
+        "or keep more with min_keep");
   if (options.pack)
     result.difference = verify(before, traced_again(subject, sample, settings, "its weights were packed"),
                                outcome.nodes, subject.parameters, settings, "packing the weights");
@@ -59,13 +68,31 @@ bool compact(const Subject& subject, const Tensor& sample, const CompactOptions&
 }  // namespace detail
 
 std::string CompactReport::table() const {
-  Table table({"weight", "before", "after", "live", "live after", "bytes", "bytes after", "batch 1", "2-16", "17+"});
+  Table table({"weight", "before", "after", "live", "after", "sparsity", "bytes", "after", "kflop", "after", "ms",
+               "after", "batch 1", "2-16", "17+"});
   std::string text;
+  const auto thousands = [](double flops) { return grouped(std::llround(flops / 1e3)); };
+  const auto time = [](double ms) { return std::isnan(ms) ? std::string("-") : with_decimals(ms, 3); };
+  CompactLayer all;
+  Index size = 0;
   for (const CompactLayer& l : layers) {
     table.add({l.name, join(l.before), join(l.after), grouped(l.live_before), grouped(l.live_after),
-               grouped(l.bytes_before), grouped(l.bytes_after), l.kernel[0], l.kernel[1], l.kernel[2]});
+               percent(l.sparsity()), grouped(l.bytes_before), grouped(l.bytes_after), thousands(l.flops_before),
+               thousands(l.flops_after), time(l.ms_before), time(l.ms_after), l.kernel[0], l.kernel[1], l.kernel[2]});
     if (!l.reason.empty()) text += l.name + ": " + l.reason + "\n";
+    size += count(l.before);
+    all.live_before += l.live_before;
+    all.live_after += l.live_after;
+    all.bytes_before += l.bytes_before;
+    all.bytes_after += l.bytes_after;
+    all.flops_before += l.flops_before;
+    all.flops_after += l.flops_after;
   }
+  const double gone = size > 0 ? 1 - static_cast<double>(all.live_after) / static_cast<double>(size) : 0;
+  table.add({});
+  table.add({"whole model", "", "", grouped(all.live_before), grouped(all.live_after), percent(gone),
+             grouped(all.bytes_before), grouped(all.bytes_after), thousands(all.flops_before),
+             thousands(all.flops_after), time(ms_before), time(ms_after)});
   for (const std::string& remark : remarks) text += remark + "\n";
   return table.to_string() + text +
          join("units cut: ", cut_constant, " constant, ", cut_unread, " unread; outputs differ by ", difference, "\n");

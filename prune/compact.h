@@ -48,7 +48,9 @@ struct CompactReport {
   std::vector<CompactLayer> layers;
   Index cut_constant = 0, cut_unread = 0;  ///< units
   double difference = 0;                   ///< largest |difference| / largest |output| on the sample
-  std::vector<std::string> remarks;        ///< dead units that stay, and why; layers that have died as a whole
+  /// Of a pass over the sample, the median of several; NaN where kernels were not measured.
+  double ms_before = std::numeric_limits<double>::quiet_NaN(), ms_after = ms_before;
+  std::vector<std::string> remarks;  ///< dead units that stay, and why; layers that have died as a whole
   std::string table() const;
 };
 

@@ -16,14 +16,6 @@ Index bytes_of(const Tensor& value) {
   return value.size() * size_of(value.dtype());
 }
 
-Index count_nonzero(const Tensor& value) {
-  if (value.packed()) return value.packed()->live();
-  return dispatch_floating("compact", value.dtype(), [&]<class T>() {
-    const T* v = value.data<T>();
-    return static_cast<Index>(std::count_if(v, v + value.size(), [](T x) { return x != 0; }));
-  });
-}
-
 /// Below this share of zeros no kernel gains, and measuring is not worth its time.
 constexpr double least_sparsity = 0.25;
 
@@ -84,7 +76,7 @@ std::optional<ConvGeometry> geometry_of(const Graph& graph, const Graph::Node& n
 
 void pack(ParameterState& p, const std::optional<ConvGeometry>& geometry, Kernels how, CompactLayer& row) {
   const Tensor weight = p.value();
-  const Index live = count_nonzero(weight);
+  const Index live = live_entries(weight);
   row.kernel.fill("dense");
   if (weight.size() == 0 || static_cast<double>(live) > (1 - least_sparsity) * static_cast<double>(weight.size())) {
     row.reason = weight.size() == 0 ? "empty" : live == weight.size() ? "no zeros" : "too few zeros";
@@ -129,14 +121,27 @@ void densify(ParameterState& p) {
   if (p.value().packed()) p.replace(p.value().densify(), p.mask());
 }
 
+Index live_entries(const Tensor& value) {
+  if (value.packed()) return value.packed()->live();
+  return dispatch_floating("compact", value.dtype(), [&]<class T>() {
+    const T* v = value.data<T>();
+    return static_cast<Index>(std::count_if(v, v + value.size(), [](T x) { return x != 0; }));
+  });
+}
+
 CompactLayer row_before(const NamedParameter& named) {
   const Tensor& value = named.parameter->value();
-  return {named.name, value.shape(), value.shape(), count_nonzero(value), 0, bytes_of(value), 0, {}, ""};
+  CompactLayer row;
+  row.name = named.name;
+  row.before = row.after = value.shape();
+  row.live_before = live_entries(value);
+  row.bytes_before = bytes_of(value);
+  return row;
 }
 
 void row_after(CompactLayer& row, const ParameterState& p) {
   row.after = p.value().shape();
-  row.live_after = count_nonzero(p.value());
+  row.live_after = live_entries(p.value());
   row.bytes_after = bytes_of(p.value());
 }
 

@@ -3,6 +3,7 @@
 
 #include <array>
 #include <cstdint>
+#include <limits>
 #include <optional>
 #include <string>
 #include <vector>
@@ -22,16 +23,24 @@ enum class Kernels : std::uint8_t {
 struct CompactLayer {
   std::string name;  ///< of the weight
   Shape before, after;
-  Index live_before = 0, live_after = 0;    ///< entries that are not 0
-  Index bytes_before = 0, bytes_after = 0;  ///< of the weight in memory
-  std::array<std::string, 3> kernel;        ///< at batch 1, 2 to 16, and more
-  std::string reason;                       ///< what the choice rests on
+  Index live_before = 0, live_after = 0;     ///< entries that are not 0
+  Index bytes_before = 0, bytes_after = 0;   ///< of the weight in memory
+  double flops_before = 0, flops_after = 0;  ///< on the sample: 2 for each multiply-add, those with the zeros of a dense one, too
+  /// On the sample, of the ops that read the weight; NaN where kernels were not measured.
+  double ms_before = std::numeric_limits<double>::quiet_NaN(), ms_after = ms_before;
+  double sparsity() const noexcept {  ///< share of the weights there were that are gone
+    return count(before) > 0 ? 1 - static_cast<double>(live_after) / static_cast<double>(count(before)) : 0;
+  }
+  std::array<std::string, 3> kernel;  ///< at batch 1, 2 to 16, and more
+  std::string reason;                 ///< what the choice rests on
 };
 
 namespace detail {
 
 struct Graph;
 
+/// Entries that are not 0, or stored, if the value is packed.
+Index live_entries(const Tensor& value);
 CompactLayer row_before(const NamedParameter& named);
 void row_after(CompactLayer& row, const ParameterState& p);
 

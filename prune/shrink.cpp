@@ -4,6 +4,7 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/prune/detail/cost.h"
 #include "espalier/prune/detail/cut.h"
 
 namespace espalier::prune::detail {
@@ -58,6 +59,7 @@ bool Shrinking::plan(const Subject& copy, const Tensor& sample, const ShrinkOpti
     densify(*named.parameter);
     mark_live_zeros(*named.parameter);
   }
+  const ModelCost cost_before = cost_of(copy, sample, false);
   const Graph before = trace(copy.run, sample, copy.buffers);
   Graph after;
   Outcome outcome;
@@ -78,6 +80,7 @@ bool Shrinking::plan(const Subject& copy, const Tensor& sample, const ShrinkOpti
   std::size_t layer = 0;
   for (const NamedParameter& named : copy.parameters)
     if (named.parameter->value().rank() >= 2) row_after(report.layers[layer++], *named.parameter);
+  fill_costs(report, cost_before, cost_of(copy, sample, false));
   report.remarks = remarks(outcome, copy.parameters, report.layers);
   kept_parameters_ = std::move(outcome.parameters);
   kept_buffers_ = std::move(outcome.buffers);
