@@ -9,6 +9,7 @@
 #include <string>
 #include <type_traits>
 #include <utility>
+#include <vector>
 
 namespace espalier::prune {
 
@@ -75,5 +76,59 @@ struct CubicOptions {
 };
 /// The polynomial of power 3: fast at first, while much is redundant, then slower. Zhu and Gupta 2017, eq. 1.
 Schedule cubic(CubicOptions options);
+
+struct LinearOptions {
+  double final_sparsity = std::numeric_limits<double>::quiet_NaN();
+  double initial_sparsity = 0;
+  std::int64_t begin = 0;
+  std::int64_t end = -1;
+  std::int64_t every = 100;
+};
+/// The polynomial of power 1: the same share of all weights each time.
+Schedule linear(LinearOptions options);
+
+struct ExponentialOptions {
+  double final_sparsity = std::numeric_limits<double>::quiet_NaN();
+  double initial_sparsity = 0;
+  std::int64_t begin = 0;
+  std::int64_t end = -1;
+  std::int64_t every = 100;
+};
+/// s(t) = 1 - (1 - initial) ((1 - final) / (1 - initial))^x with x = (t - begin) / (end - begin): the same share of the
+/// live weights each time, so what is left falls geometrically. Tanaka, Kunin, Yamins and Ganguli 2020, section 6, prune
+/// so in rounds. Errors: ConfigError for a final sparsity of 1, which no such fall reaches, too.
+Schedule exponential(ExponentialOptions options);
+
+struct OneCycleOptions {
+  double final_sparsity = std::numeric_limits<double>::quiet_NaN();
+  double initial_sparsity = 0;
+  std::int64_t begin = 0;
+  std::int64_t end = -1;
+  std::int64_t every = 100;
+  double alpha = 14;  ///< how steep; above 0
+  double beta = 5;    ///< how late: half of it is done at beta / alpha
+};
+/// s(t) = initial + (final - initial) (1 + e^(-alpha + beta)) / (1 + e^(-alpha x + beta)), x = (t - begin) / (end - begin):
+/// slow while the network is young, fast, then slow again. At `begin` it is a little above the initial sparsity already.
+/// Hubens, Mancas, Gosselin, Preda and Zaharia 2022, eq. 1.
+Schedule one_cycle(OneCycleOptions options);
+
+struct IterativeOptions {
+  double fraction = std::numeric_limits<double>::quiet_NaN();  ///< of the live weights, each time
+  std::int64_t begin = 0;
+  std::int64_t end = -1;
+  std::int64_t every = 100;
+};
+/// s = 1 - (1 - fraction)^k at the k-th time, from k = 1 at `begin`: train, prune the same share of what is left, train on.
+/// Han, Pool, Tran and Dally 2015, section 3; Frankle and Carbin 2019.
+Schedule iterative(IterativeOptions options);
+
+struct SparsityStep {
+  std::int64_t step = -1;
+  double sparsity = std::numeric_limits<double>::quiet_NaN();
+};
+/// steps({{1000, 0.5}, {3000, 0.8}}): each sparsity at its step. Errors: ConfigError for no steps, or steps that do not
+/// rise, too.
+Schedule steps(std::vector<SparsityStep> table);
 
 }  // namespace espalier::prune
