@@ -30,7 +30,8 @@ struct SparseTraining::Weight {
   }
 };
 
-SparseTraining::SparseTraining(const ParameterList& parameters, SparseTrainingOptions options) : outer_(current_) {
+SparseTraining::SparseTraining(const ParameterList& parameters, SparseTrainingOptions options)
+    : outer_(current_), asked_(std::move(options.dense_gradient)) {
   if (options.batch < 1) fail<ConfigError>("[sparse_training] batch must be at least 1, got ", options.batch);
   for (const NamedParameter& named : parameters) {
     const ParameterState& p = *named.parameter;

@@ -5,10 +5,11 @@
 //
 // While it lives, linear() and its backward use the mask of each chosen weight: y and dX are sums over live weights, and
 // dW is computed at live weights alone and is exactly 0 elsewhere. The results are those of the dense products to
-// rounding, but that the gradient of pruned weights is 0 before the optimizer looks: what grows weights by their
-// gradient asks for the dense one with dense_gradient().
+// rounding, but that the gradient of pruned weights is 0 before the optimizer looks. What grows weights by their gradient
+// needs the dense one now and then: the option dense_gradient says when (see prune/dynamic.h).
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
@@ -21,6 +22,8 @@ namespace espalier {
 struct SparseTrainingOptions {
   Index batch = 64;     ///< samples of a step, for measuring
   bool measure = true;  ///< take a weight where it is at least 1.10 times faster, else every one with a mask
+  /// Asked in every backward: whether gradients of weights are to be dense in this one. None: never.
+  std::function<bool()> dense_gradient = {};
 };
 
 class [[nodiscard]] SparseTraining final {
@@ -35,19 +38,22 @@ class [[nodiscard]] SparseTraining final {
 
   /// Names of the weights it chose.
   std::vector<std::string> chosen() const;
-  /// From now on the gradient of weights is dense, or live only (the default).
+  /// From now on the gradient of weights is dense whatever the option says, or as that says (the default).
   void dense_gradient(bool wanted) noexcept { dense_gradient_ = wanted; }
   bool dense_gradient() const noexcept { return dense_gradient_; }
 
   /// For ops: the products of the parameter whose value this is, up to date; null if there is none.
   static MaskedLinear* products_of(const Tensor& value);
-  static bool wants_dense_gradient() noexcept { return current_ && current_->dense_gradient_; }
+  static bool wants_dense_gradient() {
+    return current_ && (current_->dense_gradient_ || (current_->asked_ && current_->asked_()));
+  }
 
  private:
   struct Weight;
   static thread_local constinit SparseTraining* current_;
   SparseTraining* outer_;
   bool dense_gradient_ = false;
+  std::function<bool()> asked_;
   std::vector<std::unique_ptr<Weight>> weights_;
 };
 
