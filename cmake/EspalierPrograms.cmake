@@ -7,6 +7,7 @@
 #   bench/*_bench.cpp               one Google Benchmark program each, target micro_benchmarks; the other .cpp files:
 #                                   espalier-bench
 #   bench/*_by_hand.cpp             yardsticks, linked into all of these
+#   results/                        espalier-results
 #
 # A file shared within one of these trees is included by its path from the top: `#include "tests/autograd/op_table.h"`.
 
@@ -85,6 +86,11 @@ if(ESPALIER_BUILD_BENCHMARKS)
   endforeach()
 endif()
 
+if(ESPALIER_BUILD_EXAMPLES)
+  file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/results/*.cpp)
+  espalier_program(espalier-results ${sources})
+endif()
+
 find_package(Doxygen QUIET)
 if(Doxygen_FOUND)
   configure_file(${PROJECT_SOURCE_DIR}/docs/Doxyfile.in ${PROJECT_BINARY_DIR}/Doxyfile @ONLY)
@@ -114,6 +120,11 @@ endif()
 if(TARGET espalier-bench)
   add_test(NAME bench_program COMMAND bash ${PROJECT_SOURCE_DIR}/tests/bench/program.sh $<TARGET_FILE:espalier-bench>)
   set_tests_properties(bench_program PROPERTIES TIMEOUT 300 LABELS bench)
+endif()
+
+if(TARGET espalier-results)
+  add_test(NAME results_program COMMAND bash ${PROJECT_SOURCE_DIR}/tests/results/program.sh $<TARGET_FILE:espalier-results>)
+  set_tests_properties(results_program PROPERTIES TIMEOUT 300 LABELS results)
 endif()
 
 file(GLOB folders CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/tests/*)

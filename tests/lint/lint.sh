@@ -16,7 +16,7 @@ declare -A may_include=(
   [train]="core autograd nn optim prune data io"
 )
 modules=(core autograd nn optim prune data io train)
-programs=(tests bench examples)
+programs=(tests bench examples results)
 
 existing() { local f; for f in "$@"; do [ -e "$f" ] && printf '%s\n' "$f"; done; }
 mapfile -t folders < <(existing "${modules[@]}" "${programs[@]}")
@@ -34,7 +34,7 @@ report() {  # report RULE LINES
 # forbid RULE PATTERN [EXCEPT]: no source line may match PATTERN, but for those in files whose path matches EXCEPT.
 forbid() { report "$1" "$(grep -nHE -- "$2" "${sources[@]}" | grep -vE -- "^(${3:-$^})[^:]*:[0-9]+:")"; }
 # house RULE PATTERN: the same for the modules alone.
-house() { report "$1" "$(grep -nHE -- "$2" "${sources[@]}" | grep -vE '^(tests|bench|examples)/')"; }
+house() { report "$1" "$(grep -nHE -- "$2" "${sources[@]}" | grep -vE '^(tests|bench|examples|results)/')"; }
 
 include='^[[:space:]]*#[[:space:]]*include[[:space:]]*'
 
@@ -47,8 +47,8 @@ forbid 'oneTBB: core/*.cpp only' "$include[\"<](tbb|oneapi)/" 'core/[^:]*\.cpp'
 forbid 'Highway: core/ only, and beside it in the benchmarks' "$include[\"<]hwy/" 'core/|bench/'
 forbid 'Random123: core/*.cpp only' "$include[\"<]Random123/" 'core/[^:]*\.cpp'
 forbid 'zlib: data/*.cpp and io/*.cpp only' "$include[\"<]zlib" '(data|io)/[^:]*\.cpp'
-forbid 'JSON: io/*.cpp, train/*.cpp and programs only' "$include[\"<]nlohmann/" '(io|train)/[^:]*\.cpp|bench/|examples/|tests/'
-forbid 'CLI11: programs only' "$include[\"<]CLI/" 'examples/|bench/|tests/golden/'
+forbid 'JSON: io/*.cpp, train/*.cpp and programs only' "$include[\"<]nlohmann/" '(io|train)/[^:]*\.cpp|bench/|examples/|results/|tests/'
+forbid 'CLI11: programs only' "$include[\"<]CLI/" 'examples/|bench/|results/|tests/golden/'
 for module in "${modules[@]}"; do
   allowed=${may_include[$module]}
   report "$module/ may include only: $module $allowed" "$(grep -nHE "$include\"espalier/" "${sources[@]}" | grep "^$module/" |

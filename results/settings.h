@@ -1,0 +1,76 @@
+// What is run for each published result: all settings in one table (settings.cpp), each with its reason.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "espalier/espalier.h"
+
+namespace results {
+
+using espalier::Index;
+
+enum class Network : std::uint8_t { lenet300, lenet5 };
+const char* name_of(Network network);
+
+/// One training: SGD with momentum, the rate along half a cosine to 0 (see `hold`), L2 decay, dropout.
+struct Recipe {
+  Index epochs;
+  Index batch;
+  double lr;
+  double weight_decay;
+  double drop_input, drop_hidden;  ///< dropout of inputs and of hidden units
+  const char* why;
+};
+
+enum class Kind : std::uint8_t { retrain, snip, lottery, structured };
+
+/// One row of the table of results.
+struct Row {
+  const char* name;
+  Network network;
+  Kind kind;
+  const char* title;
+  const char* published;
+  const char* bar;
+  /// Kind::retrain: weights left in all, and if not empty the share left in each layer; Kind::snip: share left.
+  double left;
+  std::vector<double> left_of_layer;
+  Recipe recipe;
+  Index prune_epochs;  ///< Kind::retrain: epochs of gradual pruning, at a constant rate, before the recipe
+  double temperature, alpha;  ///< distillation from the dense network; alpha 0: none
+  const char* how;            ///< what is done, for the page
+  const char* tried;          ///< what else was tried, for the page
+  double most_error;          ///< the bar, in per cent; NaN: none
+  double over_dense;          ///< the bar, in points above the dense network; NaN: none
+};
+
+const std::vector<Row>& rows();
+/// Errors: ConfigError for an unknown name, with the names there are.
+const Row& row_named(const std::string& name);
+/// The dense network that all retrained rows of a network start from.
+const Recipe& dense_recipe(Network network);
+
+/// Frankle and Carbin 2019, appendix: Adam 1.2e-3, batch 60; layer by layer 20 % a round, the output layer 10 %.
+struct LotterySettings {
+  Index iterations = 12000;  ///< of each training; theirs are 50,000, and the lowest validation loss lies before 8,000
+  Index batch = 60;
+  double lr = 1.2e-3;
+  Index rounds = 15;       ///< 0.8^15 = 3.5 % of the hidden layers are left then
+  Index every = 100;       ///< iterations between looks at the validation loss
+  Index validation = 5000;  ///< last rows of the training part
+  Index round_21 = 7, round_3_6 = 15;
+};
+
+/// One call of the program.
+struct Settings {
+  std::string row, data, out = "results_out";
+  std::uint64_t seed = 1;
+  int threads = 1;
+  bool tiny = false;    ///< a few hundred shipped digits, one epoch: does every step run
+  bool choose = false;  ///< train on all but the last 5,000 rows, and measure on these: for choosing settings
+  bool render = false;
+};
+
+}  // namespace results
