@@ -23,6 +23,24 @@ Select select_rank(int lowest, int highest) {
   };
 }
 
+Select vectors() { return select_rank(0, 1); }
+
+namespace {
+
+Select all_but(const char* op, const ParameterList& parameters, bool first) {
+  const Select weights = select_rank(2);
+  const NamedParameter* left_out = nullptr;
+  for (const NamedParameter& p : parameters)
+    if (weights(p) && !(first && left_out)) left_out = &p;
+  if (!left_out) fail<ConfigError>("[", op, "] none of ", parameters.size(), " parameters has rank 2 or more");
+  return weights && Select([name = left_out->name](const NamedParameter& p) { return p.name != name; });
+}
+
+}  // namespace
+
+Select all_but_first(const ParameterList& parameters) { return all_but("all_but_first", parameters, true); }
+Select all_but_last(const ParameterList& parameters) { return all_but("all_but_last", parameters, false); }
+
 bool matches(std::string_view pattern, std::string_view name) noexcept {
   std::size_t p = 0, n = 0, star = std::string_view::npos, resume = 0;
   while (n < name.size()) {

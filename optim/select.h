@@ -40,6 +40,12 @@ class Select {
 inline Select named(const std::string& pattern) { return Select(pattern); }
 /// Rank within [lowest, highest]: weights of layers are select_rank(2), biases and gains select_rank(0, 1).
 Select select_rank(int lowest, int highest = Dims::max_rank);
+/// Biases, gains, shifts: all below rank 2.
+Select vectors();
+/// Weights of layers, which have rank 2 and more, but for the first, or the last, in the list. By name: a later list of
+/// the same model is selected from in the same way. Errors: ConfigError for a list without any.
+Select all_but_first(const ParameterList& parameters);
+Select all_but_last(const ParameterList& parameters);
 /// True if `name` matches: `*` stands for any characters, `?` for one.
 bool matches(std::string_view pattern, std::string_view name) noexcept;
 

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "espalier/prune/detail/unit_part.h"
 #include "espalier/prune/detail/units.h"
 
 namespace espalier::prune {
@@ -45,6 +46,7 @@ std::vector<UnitGroup> unit_groups(const Subject& copy, const ParameterList& par
       fitness[at->second] = fits;
       for (const NamedParameter& named : parameters)
         if (named.parameter == part.parameter) group.name = named.name;
+      group.parameter = part.parameter;
     }
     group.units.push_back(std::move(parts));
   }
@@ -52,21 +54,6 @@ std::vector<UnitGroup> unit_groups(const Subject& copy, const ParameterList& par
 }
 
 }  // namespace detail
-
-namespace {
-
-/// f(flat index) for each weight of a part.
-template <class F>
-void for_each_weight(const UnitPart& part, F f) {
-  const Shape& shape = part.parameter->value().shape();
-  Index inner = 1;
-  for (int axis = part.axis + 1; axis < shape.rank(); ++axis) inner *= shape[axis];
-  const Index length = shape[part.axis];
-  for (Index begin = part.index * inner; begin < count(shape); begin += length * inner)
-    for (Index i = begin; i < begin + inner; ++i) f(i);
-}
-
-}  // namespace
 
 std::vector<double> importance(const UnitGroup& group) {
   std::vector<double> all;
@@ -76,7 +63,7 @@ std::vector<double> importance(const UnitGroup& group) {
     for (const UnitPart& part : unit) {
       std::vector<double>& w = values[part.parameter.get()];
       if (w.empty()) w = part.parameter->value().densify().to(DType::f64).to_vector<double>();
-      for_each_weight(part, [&](Index i) { sum += std::abs(w[static_cast<std::size_t>(i)]); });
+      detail::for_each_weight(part, [&](Index i) { sum += std::abs(w[static_cast<std::size_t>(i)]); });
     }
     all.push_back(unit.empty() ? 0 : sum / static_cast<double>(unit.size()));
   }
@@ -106,7 +93,7 @@ std::vector<Index> mask_units(const UnitGroup& group, Index n) {
                           "compact()");
       const auto [at, fresh] = masks.try_emplace(part.parameter, part.parameter->mask());
       if (fresh && !at->second.defined()) at->second = Mask(part.parameter->value().size());
-      for_each_weight(part, [&mask = at->second](Index i) { mask.set(i, false); });
+      detail::for_each_weight(part, [&mask = at->second](Index i) { mask.set(i, false); });
     }
   for (auto& [parameter, mask] : masks) parameter->set_mask(std::move(mask), parameter->mask_mode());
   return order;

@@ -3,12 +3,17 @@
 //   for (const prune::UnitGroup& group : prune::unit_groups(model, sample))   // "conv1.weight", "lstm.weight_ih_l0", ...
 //     prune::mask_units(group, group.size() / 2);
 //   prune::shrink(model, sample, optimizer);                                  // training goes on, half as wide
+//
+// Or, with any score, scope and schedule:
+//
+//   prune::Pruner(model.parameters(), {.granularity = prune::dependency_groups(model, sample)}).to_sparsity(0.5);
 #pragma once
 
 #include <string>
 #include <vector>
 
 #include "espalier/prune/compact.h"
+#include "espalier/prune/granularity.h"
 
 namespace espalier::prune {
 
@@ -22,7 +27,8 @@ struct UnitPart {
 /// Units that take each other's place: the channels of a layer, the units of a recurrent layer, heads. Of each its parts
 /// in all parameters: rows, biases, gains and shifts, columns of all that read it, in all layers that share it.
 struct UnitGroup {
-  std::string name;  ///< of the weight whose rows they are
+  std::string name;        ///< of the weight whose rows they are
+  ParameterRef parameter;  ///< that weight
   std::vector<std::vector<UnitPart>> units;
   Index size() const { return static_cast<Index>(units.size()); }
 };
@@ -37,6 +43,20 @@ template <Compactable Model>
 std::vector<UnitGroup> unit_groups(const Model& model, const Tensor& sample) {
   const Model copy = detail::copy_for_sample(model);
   return detail::unit_groups(detail::subject_of(copy), model.parameters(), sample);
+}
+
+/// Pieces of a Pruner: units with all their parts, biases and gains too, in whatever parameter, selected or not. A group
+/// takes part if the weight that names it is selected. The score of a unit is the mean over its parts in selected
+/// parameters of the sum of the scores of a part; of a Score of units, over the parts on its axis. Where groups compete
+/// with each other, each unit's score counts in relation to the mean of |score| over its group's (Fang et al. 2023).
+/// Sparsity is the share of units. After a shrink() that was told of the Pruner the groups are those that are left.
+/// Errors when pruning: ConfigError if no group takes part, no part of a unit can be scored, or a parameter has another
+/// shape than it had.
+Granularity dependency_groups(std::vector<UnitGroup> groups);
+/// unit_groups() of the model, which must be the one that is pruned, not a copy.
+template <Compactable Model>
+Granularity dependency_groups(const Model& model, const Tensor& sample) {
+  return dependency_groups(unit_groups(model, sample));
 }
 
 /// Of each unit the mean over its parts of the sum of |w| of a part. Li et al. 2017, over a whole dependency group as

@@ -57,7 +57,7 @@ void write_keys(const Candidate& c, Key* keys) {
       },
       [](Index a, Index b) { return a != 0 ? a : b; });
   if (first_nan != 0)
-    fail<NonFiniteError>("[prune] the score of '", c.name, "' is NaN at flat index ", first_nan - 1,
+    fail<NonFiniteError>("[prune] the score of '", c.name, "' is NaN at ", c.place, " ", first_nan - 1,
                          ". Hint: check the weights and gradients; nothing was pruned");
 }
 

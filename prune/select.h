@@ -13,11 +13,12 @@ namespace espalier::prune {
 /// s n, rounded half to even (as PyTorch rounds). Errors: ConfigError unless 0 <= s <= 1; the text names `op`.
 Index count_of(const char* op, double fraction, Index n);
 
-/// The weights of one tensor, which compete with those of the other candidates.
+/// The weights of one tensor, or its pieces, which compete with those of the other candidates.
 struct Candidate {
-  std::string name;      ///< for error texts
-  Tensor scores;         ///< f32 or f64, contiguous; higher means keep
-  Mask pruned = Mask();  ///< if defined: what it prunes already ranks below everything and stays pruned
+  std::string name;                  ///< for error texts
+  Tensor scores;                     ///< f32 or f64, contiguous; higher means keep
+  Mask pruned = Mask();              ///< if defined: what it prunes already ranks below everything and stays pruned
+  std::string place = "flat index";  ///< what a score belongs to, for error texts
   Index live() const noexcept { return pruned.defined() ? pruned.live() : scores.size(); }
 };
 

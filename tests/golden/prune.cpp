@@ -1,4 +1,6 @@
 // Kind "prune": weights in, masks out.
+#include <cmath>
+
 #include "espalier/autograd/ops/activation.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/linalg.h"
@@ -7,6 +9,7 @@
 #include "espalier/prune/pruner.h"
 #include "espalier/prune/scores_activation.h"
 #include "espalier/prune/scores_gradient.h"
+#include "espalier/prune/scores_weight.h"
 #include "espalier/prune/synflow.h"
 #include "espalier/prune/threshold.h"
 #include "tests/golden/chains.h"
@@ -16,8 +19,19 @@ namespace espalier::golden {
 namespace {
 
 /// By magnitude, every parameter whatever its rank, down to nothing if need be.
-prune::Pruner make_pruner(const std::vector<Parameter>& parameters, MaskMode mode = MaskMode::hard) {
-  return prune::Pruner(list_of(parameters), {.select = optim::Select(), .mode = mode, .min_keep = 0});
+prune::Pruner make_pruner(const std::vector<Parameter>& parameters,
+                          const prune::Granularity& granularity = prune::elements(),
+                          const prune::Score& score = prune::magnitude()) {
+  return prune::Pruner(list_of(parameters),
+                       {.score = score, .granularity = granularity, .select = optim::Select(), .min_keep = 0});
+}
+
+/// PyTorch's ln_structured, with a norm of n: units by the mean of |w|^n, or the largest.
+prune::Pruner make_structured(const std::vector<Parameter>& parameters, const Args& args) {
+  const double n = args.number("n");
+  const int axis = static_cast<int>(args.integer("dim"));
+  if (std::isinf(n)) return make_pruner(parameters, prune::units({.axis = axis, .pool = prune::Pool::max()}));
+  return make_pruner(parameters, prune::units({.axis = axis}), prune::magnitude({.p = n}));
 }
 
 /// PyTorch's amount: a number of the weights that are live, or a share of them.
@@ -26,6 +40,10 @@ void prune_amount(prune::Pruner& pruner, const Args& args) {
     pruner.prune_count(args.integer("amount"));
   else
     pruner.prune_fraction(args.number("amount"));
+}
+
+Tensor score_of(const prune::Score& score, const Parameter& p, const prune::Gathered& gathered) {
+  return score({p.ref()->name(), p.ref()}, gathered.of(*p.ref()));
 }
 
 /// true = kept; all true where nothing was pruned.
@@ -73,12 +91,42 @@ void iterative(const Case& golden, DType type, Checker& checker) {
   const std::vector<Parameter> weight = make_parameters({golden.get("in.weight", type)});
   prune::Pruner pruner = make_pruner(weight);
   const std::vector<Args> steps = golden.args.objects("steps");
-  for (const Args& step : steps)
-    if (step.text("op") != "l1_unstructured") throw Unsupported{"step " + step.text("op")};
   for (std::size_t j = 0; j < steps.size(); ++j) {
-    prune_amount(pruner, steps[j]);
+    if (steps[j].text("op") == "ln_structured") {
+      prune::Pruner structured = make_structured(weight, steps[j]);
+      prune_amount(structured, steps[j]);
+    } else {
+      prune_amount(pruner, steps[j]);
+    }
     checker.compare("out.mask" + std::to_string(j), kept(weight[0]));
   }
+}
+
+/// Pruned by the pooled magnitudes, and by the score of units that has its name: the same.
+void ln_structured(const Case& golden, DType type, Checker& checker) {
+  const int axis = static_cast<int>(golden.args.integer("dim"));
+  const prune::Score norms = prune::ln_structured({.p = golden.args.number("n"), .axis = axis});
+  std::vector<prune::Pruner> pruners;
+  std::vector<std::vector<Parameter>> weights;
+  for (const bool pooled : {true, false}) {
+    weights.push_back(make_parameters({golden.get("in.weight", type)}));
+    pruners.push_back(pooled ? make_structured(weights.back(), golden.args)
+                             : make_pruner(weights.back(), prune::units({.axis = axis}), norms));
+  }
+  checker.compare("out.norms", score_of(norms, weights[0][0], {}));
+  for (std::size_t k = 0; k < pruners.size(); ++k) {
+    prune_amount(pruners[k], golden.args);
+    checker.compare("out.mask", kept(weights[k][0]));
+    checker.compare("out.weight", weights[k][0].value());
+  }
+}
+
+void n_m(const Case& golden, DType type, Checker& checker) {
+  const std::vector<Parameter> weight = make_parameters({golden.get("in.weight", type)});
+  const Index keep = golden.args.integer("n"), of = golden.args.integer("m");
+  prune::Pruner pruner = make_pruner(weight, prune::n_m({.keep = keep, .of = of, .axis = -1}));
+  pruner.to_sparsity(1 - static_cast<double>(keep) / static_cast<double>(of));
+  checker.compare("out.mask", kept(weight[0]));
 }
 
 /// In hard mode the mask reaches the forward pass through the value, and the gradient where a step first reads it.
@@ -117,9 +165,6 @@ void polynomial_schedule(const Case& golden, DType, Checker& checker) {
 
 // --- scores --------------------------------------------------------------------------------------------------------------
 
-Tensor score_of(const prune::Score& score, const Parameter& p, const prune::Gathered& gathered) {
-  return score({p.ref()->name(), p.ref()}, gathered.of(*p.ref()));
-}
 prune::Gathered inputs_of(const Case& golden, DType type, const std::vector<Parameter>& weight) {
   const Tensor x = golden.get("in.x", type);
   return prune::gather(list_of(weight), [&](Index) { return linear(x, weight[0]); }, 1, {.inputs = true});
@@ -221,6 +266,8 @@ std::vector<Row> prune_rows() {
   return {
       {"l1_unstructured", l1_unstructured},
       {"global_unstructured", global_unstructured},
+      {"ln_structured", ln_structured},
+      {"n_m", n_m},
       {"iterative", iterative},
       {"forward_backward", forward_backward},
       {"polynomial_schedule", polynomial_schedule},

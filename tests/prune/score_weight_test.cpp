@@ -171,7 +171,9 @@ TEST(ScoresWeight, AScoreOfUnitsIsNoScoreOfWeights) {
     FAIL();
   } catch (const ConfigError& error) {
     EXPECT_STREQ(error.what(),
-                 "[to_sparsity] fpgm scores whole units of 'fc.weight', and single weights are pruned here");
+                 "[to_sparsity] fpgm scores whole units of 'fc.weight', and single weights are pruned here. Hint: "
+                 ".granularity = "
+                 "units({.axis = 0})");
   }
 }
 
