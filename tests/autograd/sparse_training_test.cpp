@@ -14,7 +14,7 @@
 namespace espalier {
 namespace {
 
-constexpr SparseTrainingOptions all{.measure = false};
+const SparseTrainingOptions all{.measure = false};
 
 Parameter masked_weight(const Shape& shape, double live, std::uint64_t seed, DType type = DType::f32) {
   Rng rng(seed);
