@@ -40,6 +40,19 @@ void SavedWeights::restore(const char* op, Gradients gradients) const {
   }
 }
 
+SavedWeights SavedWeights::cut(std::span<const optim::ParameterCut> cuts) const {
+  SavedWeights left = *this;
+  for (One& one : left.all_)
+    for (const optim::ParameterCut& c : cuts) {
+      if (c.parameter != one.named.parameter) continue;
+      one.mask = optim::taken(one.mask, one.value.shape(), c.kept);
+      one.value = optim::taken(one.value, c.kept);
+      one.gradient = Tensor();
+      one.has_gradient = false;
+    }
+  return left;
+}
+
 void SavedWeights::add_to(std::map<std::string, Tensor>& state, const std::string& prefix) const {
   for (const One& one : all_) {
     const std::string key = prefix + one.named.name;

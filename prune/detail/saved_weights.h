@@ -2,10 +2,12 @@
 #pragma once
 
 #include <map>
+#include <span>
 #include <string>
 #include <vector>
 
 #include "espalier/autograd/parameter.h"
+#include "espalier/optim/reshape.h"
 
 namespace espalier::prune::detail {
 
@@ -21,6 +23,9 @@ class SavedWeights final {
   /// Of gradients those that were saved, if so wanted. Errors: ConfigError if a shape or type has changed since; then
   /// nothing was changed.
   void restore(const char* op, Gradients gradients) const;
+
+  /// What is left of it when these parameters are cut.
+  SavedWeights cut(std::span<const optim::ParameterCut> cuts) const;
 
   /// "<parameter>/value", or "<parameter>/dense" of a soft mask, and "<parameter>/mask".
   void add_to(std::map<std::string, Tensor>& state, const std::string& prefix) const;
