@@ -72,7 +72,6 @@ using detail::Choice;
 using detail::Contest;
 using detail::Field;
 using detail::Grain;
-using detail::PieceCount;
 
 // --- single weights -------------------------------------------------------------------------------------------------
 

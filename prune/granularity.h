@@ -60,6 +60,11 @@ class Pool final {
   double (*add_)(double, double);
 };
 
+/// Pieces there are, and those that are not pruned.
+struct PieceCount {
+  Index all = 0, live = 0;
+};
+
 /// A value; copies share what it holds.
 class Granularity final {
  public:

@@ -120,12 +120,9 @@ class Pruner {
 
   // --- looking -------------------------------------------------------------------------------------------------------
   double sparsity() const;  ///< share of weights that are pruned, over parameters()
-  /// Pieces of the granularity: those there are, and those that are not pruned. A number of units says less of weights
-  /// than one thinks: half of all channels are about a quarter of the weights between them.
-  struct Pieces {
-    Index all = 0, live = 0;
-  };
-  Pieces pieces() const;
+  /// Of the granularity's pieces. A share of units says less of weights than one thinks: with half of the channels on
+  /// both sides a weight keeps a quarter.
+  PieceCount pieces() const;
   /// Those whose masks it sets: the selected, or all that have a part in its units.
   const ParameterList& parameters() const noexcept;
   std::vector<SparsityRow> report() const;

@@ -54,10 +54,6 @@ struct Field {
   std::size_t number;  ///< of those of a Grain
 };
 
-struct PieceCount {
-  Index all = 0, live = 0;
-};
-
 /// The pieces of a field in a choice.
 struct Contest {
   Candidate candidate;                                   ///< their scores, and those that are pruned and stay so

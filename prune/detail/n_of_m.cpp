@@ -18,7 +18,6 @@ using detail::Contest;
 using detail::Field;
 using detail::Grain;
 using detail::Lines;
-using detail::PieceCount;
 
 constexpr const char* op = "n_m";
 

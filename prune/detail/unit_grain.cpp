@@ -16,7 +16,6 @@ using detail::Contest;
 using detail::Field;
 using detail::for_each_weight;
 using detail::Grain;
-using detail::PieceCount;
 
 using Unit = std::vector<UnitPart>;
 

@@ -454,6 +454,23 @@ TEST(Guide, Pruning) {
   EXPECT_EQ(prune::live_weights(*model.parameters()[0].parameter), 64);
 }
 
+TEST(Guide, PruningInPieces) {
+  Rng rng(5);
+  const Mlp model(rng, {8, 8, 8, 8});
+  const Tensor sample = rng.normal({2, 8});
+  const optim::Select hidden = optim::all_but_last(model.parameters());
+  prune::Pruner whole(model.parameters(), {.granularity = prune::dependency_groups(model, sample), .select = hidden});
+  whole.to_sparsity(0.5);  // half of the hidden units, in all that belongs to them
+  const prune::PieceCount units = whole.pieces();
+  prune::Pruner sparse(model.parameters(), {.scope = prune::Scope::tensor, .distribution = prune::erk()});
+  sparse.to_sparsity(0.9);
+  const prune::PruneEvent last = sparse.history().back();  // "to_sparsity 0.9", and how many weights were pruned
+  EXPECT_EQ(units.all, 16);
+  EXPECT_EQ(units.live, 8);
+  EXPECT_EQ(last.what, "to_sparsity 0.9");
+  EXPECT_EQ(last.after, 3 * 58);
+}
+
 TEST(Guide, SoftMasks) {
   Rng rng(5);
   const Mlp model(rng, {2, 8, 1});

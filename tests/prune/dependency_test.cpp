@@ -212,6 +212,27 @@ TEST(DependencyGroups, TrainsOnAScheduleAndResumesToTheSameBytes) {
   EXPECT_EQ(run(false), run(true));
 }
 
+TEST(DependencyGroups, SoftUnitsComeBackWhole) {
+  Rng rng(10);
+  nn::Sequential net = mlp(rng);
+  const Tensor x = rng.normal({4, 5});
+  const std::vector<UnitGroup> groups = unit_groups(net, x);
+  Pruner pruner(net.parameters(),
+                {.granularity = dependency_groups(net, x), .scope = Scope::tensor, .mode = MaskMode::soft});
+  pruner.to_sparsity(2.0 / 3);
+  EXPECT_EQ(dead_units(groups[0]), 6);
+  const Mask before = net.get<nn::Linear>(0).bias.mask();
+  for (const NamedParameter& p : net.parameters())  // other weights, other units
+    if (p.parameter->dense().defined())
+      p.parameter->mutable_dense().copy_from(rng.normal(p.parameter->value().shape()), "test");
+  pruner.to_sparsity(1.0 / 3);
+  EXPECT_EQ(dead_units(groups[0]), 3);
+  EXPECT_EQ(dead_units(groups[1]), 2);
+  pruner.undo();
+  EXPECT_EQ(pruner.pieces().live, 15);
+  EXPECT_EQ(before.live(), 3);
+}
+
 TEST(DependencyGroups, NanIsNamedByUnitAndGroup) {
   Rng rng(9);
   nn::Sequential net = mlp(rng);
