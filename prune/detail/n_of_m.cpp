@@ -60,6 +60,7 @@ class LineGroups final : public Groups {
     const Index begin = (line / lines_.inner * lines_.length + first) * lines_.inner + line % lines_.inner;
     Loss loss;
     std::vector<Index> places;  // of those that are live
+    places.reserve(static_cast<std::size_t>(size));
     for (Index k = 0; k < size; ++k)
       if (const Index i = begin + k * lines_.inner; w.live(i)) places.push_back(i);
     const auto gone = static_cast<std::size_t>(std::max<Index>(lost - (size - std::ssize(places)), 0));
@@ -68,7 +69,8 @@ class LineGroups final : public Groups {
     for (Index i : places)
       if (w.score[i] != w.score[i]) loss.sum = w.score[i];
     if (loss.sum != loss.sum) return loss;
-    std::stable_sort(places.begin(), places.end(), [&](Index a, Index b) { return w.score[a] < w.score[b]; });
+    std::sort(places.begin(), places.end(),
+              [&](Index a, Index b) { return w.score[a] < w.score[b] || (w.score[a] == w.score[b] && a < b); });
     places.resize(gone);
     for (Index i : places) loss.sum += w.score[i];
     loss.places = std::move(places);
@@ -181,14 +183,16 @@ class NOfM final : public Grain {
       for (Index g = begin; g < end; ++g) (*losses)[static_cast<std::size_t>(g)] = groups->loss(g, weights);
     });
     Tensor sums = Tensor::zeros({groups->size()}, DType::f64);
+    double* sum = sums.write<double>(op);
     Mask gone(groups->size());
     for (Index g = 0; g < groups->size(); ++g) {
       const Loss& loss = (*losses)[static_cast<std::size_t>(g)];
-      sums.write<double>(op)[g] = loss.sum;
+      sum[g] = loss.sum;
       if (loss.done) gone.set(g, false);
     }
+    const Index unmet = gone.live();
     return {{field.owner.name, std::move(sums), std::move(gone), "group"},
-            count(field).live,
+            weights.pruned == &p.mask() ? unmet : count(field).live,
             [&p, losses](const Mask& live, Choice& made) {
               if (!live.defined()) return;
               Mask& mask = made.writable(p);

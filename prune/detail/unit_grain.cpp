@@ -109,6 +109,7 @@ class UnitGrain final : public Grain {
     Scores scores(choice);
     scores.ask(*field.owner.parameter);
     Tensor means = Tensor::zeros({of.group.size()}, DType::f64);
+    double* mean_of = means.write<double>("pruner");
     Mask gone(of.group.size());
     double total = 0;
     for (std::size_t u = 0; u < units.size(); ++u) {
@@ -122,14 +123,14 @@ class UnitGrain final : public Grain {
       if (members == 0)
         fail<ConfigError>("[", choice.op(), "] ", choice.score().name(), " says nothing of the units of '",
                           of.group.name, "'");
-      means.write<double>("pruner")[u] = sum / static_cast<double>(members);
+      mean_of[u] = sum / static_cast<double>(members);
       const bool live = any_live(units[u], [&](const ParameterState& p) -> const Mask& { return choice.fixed(p); });
       gone.set(static_cast<Index>(u), live);
       if (live) total += std::abs(sum / static_cast<double>(members));
     }
     const double mean = total / static_cast<double>(std::max<Index>(gone.live(), 1));
     if (mean > 0 && std::isfinite(mean))
-      for (double& s : std::span(means.write<double>("pruner"), units.size())) s /= mean;
+      for (double& s : std::span(mean_of, units.size())) s /= mean;
     return {{of.group.name, std::move(means), std::move(gone), "unit"},
             live_now(units),
             [&units](const Mask& live, Choice& made) {
