@@ -5,16 +5,16 @@
 //   Pruner(parameters, {.granularity = prune::n_m({.keep = 2, .of = 4})}).to_sparsity(0.5);
 //   Pruner(parameters, {.granularity = prune::dependency_groups(model, sample)});      // groups.h: with all that belongs
 //
-// | pieces              | of a weight [out, in, h, w]    | sparsity counts  |
-// |---------------------|--------------------------------|------------------|
-// | elements()          | single weights                 | weights          |
-// | filters(), rows()   | one output, all that it reads  | outputs          |
-// | channels(), columns() | one input, all that reads it | inputs           |
-// | units({.axis = a})  | one index of an axis           | units            |
-// | kernels()           | h x w, of one input and output | kernels          |
-// | blocks({r, c})      | r x c of the matrix [out, rest] | blocks          |
-// | n_m({keep, of})     | `of` weights, `keep` stay      | weights          |
-// | dependency_groups() | a channel, head or hidden unit in all parameters | units |
+// | pieces                    | of a weight [out, in, h, w]            | sparsity counts |
+// |---------------------------|----------------------------------------|-----------------|
+// | elements()                | single weights                         | weights         |
+// | filters(), rows()         | one output, all that it reads          | outputs         |
+// | channels(), columns()     | one input, all that reads it           | inputs          |
+// | units({.axis = a})        | one index of an axis                   | units           |
+// | kernels()                 | h x w, of one input and output         | kernels         |
+// | blocks({.rows, .columns}) | a block of the matrix [out, rest]      | blocks          |
+// | n_m({.keep, .of})         | `of` in line, of which `keep` stay     | weights         |
+// | dependency_groups()       | channel, head, hidden unit: everywhere | units           |
 //
 // A piece counts as pruned when all its weights are. Its score is pooled from the scores of its weights; a weight that is
 // pruned and stays so adds 0 to it. A Score of units, such as ln_structured() or fpgm(), is taken as it is where its

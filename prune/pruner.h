@@ -42,7 +42,8 @@ enum class Scope : std::uint8_t {
   global   ///< all selected
 };
 
-/// What a new choice does to the mask that is there; without one it stands as it is. Counts are of the choice.
+/// What a new choice does to the mask that is there. A weight without a mask takes the choice as it is; counts are of the
+/// choice, not of what comes of it.
 enum class Combine : std::uint8_t {
   replace,    ///< it takes its place; in hard mode what is pruned counts first, and stays so
   intersect,  ///< live is what is live in both: only ever fewer
