@@ -4,6 +4,8 @@
 #include <cstdlib>
 #include <exception>
 
+#include "espalier/core/parallel.h"
+#include "espalier/core/version.h"
 #include "results/render.h"
 #include "results/rows.h"
 
@@ -25,8 +27,10 @@ results::Settings parse(int argc, char** argv) {
   app.add_flag("--tiny", s.tiny, "A few hundred of the shipped digits, one epoch: only shows that it runs");
   app.add_flag("--render", s.render, "Print the page about what the output folder holds, instead of a run");
   app.add_flag("--choose", s.choose, "Hold the last 5,000 training rows out and measure on them, not on the test rows");
+  app.add_option("--set", s.changes, "Changes a setting of the row, for trying: lr=0.1")->type_name("KEY=VALUE");
   try {
     app.parse(argc, argv);
+    if (!s.changes.empty() && !s.choose) throw CLI::ValidationError("--set", "needs --choose");
     if (s.render) return s;
     if (s.row.empty()) throw CLI::RequiredError("row");
     if (s.data.empty() && !s.tiny) throw CLI::RequiredError("--data");
@@ -46,7 +50,7 @@ int main(int argc, char** argv) {
       std::fputs(results::page_of(s).c_str(), stdout);
       return 0;
     }
-    results::run_row(results::row_named(s.row), s);
+    results::run_row(results::changed(results::row_named(s.row), s.changes), s);
     return 0;
   } catch (const espalier::ConfigError& error) {
     std::fprintf(stderr, "espalier-results: %s\n", error.what());

@@ -58,30 +58,36 @@ void retrain(Run& run, Json& json) {
   Net net(run.rng);
   json["dense_error"] = dense_network(run.settings, row.network, run.data, net);
   const data::Dataset taught = with_teacher(run.data.train, logits_of(net, run.data.train));
-  Recipe recipe = recipe_of(run), gradual = recipe;
-  gradual.epochs = epochs_of(run.settings, row.prune_epochs);
-  const Index steps = gradual.epochs * (taught.size() / std::min(recipe.batch, taught.size()));
-
-  std::vector<prune::Pruner> pruners;
-  const auto add = [&](const ParameterList& parameters, double left) {
-    pruners.emplace_back(parameters,
-                         prune::PrunerOptions{.scope = prune::Scope::global,
-                                              .schedule = prune::cubic({.final_sparsity = 1 - left,
-                                                                        .begin = 0,
-                                                                        .end = std::max<Index>(1, steps * 9 / 10),
-                                                                        .every = std::max<Index>(1, steps / 100)})});
-  };
+  const Recipe recipe = recipe_of(run);
   ParameterList layers;
   for (const NamedParameter& named : net.parameters())
     if (named.parameter->value().rank() >= 2) layers.push_back(named);
-  if (row.left_of_layer.empty())
-    add(layers, row.left / static_cast<double>(count_of(layers, false).weights));
-  for (std::size_t i = 0; i < row.left_of_layer.size(); ++i) add({layers[i]}, row.left_of_layer[i]);
+  const double left = row.left / static_cast<double>(count_of(layers, false).weights), first_left = 0.07;
 
-  const auto attach = [&](Index, optim::Optimizer& optimizer) {
-    for (const prune::Pruner& pruner : pruners) optimizer.attach(pruner);
+  // From what is left now to `next` of all layers together, or layer by layer to left_of_layer.
+  const auto prune_gradually = [&](Index epochs, double before, double next, bool sparse) {
+    Recipe gradual = recipe;
+    gradual.epochs = epochs_of(run.settings, epochs);
+    const Index steps = gradual.epochs * (taught.size() / std::min(recipe.batch, taught.size()));
+    std::vector<prune::Pruner> pruners;
+    const auto add = [&](const ParameterList& parameters, double to) {
+      pruners.emplace_back(parameters, prune::PrunerOptions{
+                                           .schedule = prune::cubic({.final_sparsity = 1 - to,
+                                                                     .initial_sparsity = 1 - before,
+                                                                     .begin = 0,
+                                                                     .end = std::max<Index>(1, steps * 19 / 20),
+                                                                     .every = std::max<Index>(1, steps / 100)})});
+    };
+    if (row.left_of_layer.empty()) add(layers, next);
+    for (std::size_t i = 0; i < row.left_of_layer.size(); ++i) add({layers[i]}, row.left_of_layer[i]);
+    train_by(net, taught, gradual, run.rng, run.title + " prune", row.temperature, row.alpha, sparse, recipe.lr,
+             [&](Index, optim::Optimizer& optimizer) {
+               for (const prune::Pruner& pruner : pruners) optimizer.attach(pruner);
+             });
   };
-  train_by(net, taught, gradual, run.rng, run.title + " prune", row.temperature, row.alpha, false, recipe.lr, attach);
+  const bool twice = row.prune_further_epochs > 0;
+  prune_gradually(row.prune_epochs, 1, twice ? first_left : left, false);
+  if (twice) prune_gradually(row.prune_further_epochs, first_left, left, true);
   train_by(net, taught, recipe, run.rng, run.title + " retrain", row.temperature, row.alpha, true);
   json["error"] = error_of(net, run.data.test);
   json["counts"] = counts(net.parameters());
@@ -254,10 +260,11 @@ void run_with(Run& run, Json& json) {
 }  // namespace
 
 void run_row(const Row& row, const Settings& settings) {
-  const std::string title = std::string(row.name) + "-" + std::to_string(settings.seed);
+  std::string title = std::string(row.name) + "-" + std::to_string(settings.seed);
+  for (const std::string& change : settings.changes) title += "-" + change;
   const std::string path = path_of(settings, title + ".json");
   if (std::filesystem::exists(path)) return say(title + ": " + path + " is there already");
-  Run run{row, settings, load_digits(settings), Rng(settings.seed).split(), title};
+  Run run{row, settings, load_digits(settings, row.centred), Rng(settings.seed).split(), title};
   const Stopwatch watch;
   Json json{{"row", row.name}, {"seed", settings.seed}, {"tiny", settings.tiny}, {"choose", settings.choose}};
   if (row.network == Network::lenet300)

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "espalier/espalier.h"
+#include "espalier/core/error.h"
 
 namespace results {
 
@@ -38,8 +38,11 @@ struct Row {
   double left;
   std::vector<double> left_of_layer;
   Recipe recipe;
-  Index prune_epochs;  ///< Kind::retrain: epochs of gradual pruning, at a constant rate, before the recipe
+  /// Kind::retrain: epochs of gradual pruning at a constant rate before the recipe; the first so many to 7 % left, or to
+  /// what is to be left, the others from there on, with sparse products.
+  Index prune_epochs, prune_further_epochs;
   double temperature, alpha;  ///< distillation from the dense network; alpha 0: none
+  bool centred;               ///< pixels normalised, else from 0 to 1
   const char* how;            ///< what is done, for the page
   const char* tried;          ///< what else was tried, for the page
   double most_error;          ///< the bar, in per cent; NaN: none
@@ -49,12 +52,15 @@ struct Row {
 const std::vector<Row>& rows();
 /// Errors: ConfigError for an unknown name, with the names there are.
 const Row& row_named(const std::string& name);
+/// The row with changes "key=value"; keys: epochs, lr, decay, drop_input, drop_hidden, temperature, alpha, prune,
+/// further, centred. Errors: ConfigError for another key, or what is no number.
+Row changed(Row row, const std::vector<std::string>& changes);
 /// The dense network that all retrained rows of a network start from.
 const Recipe& dense_recipe(Network network);
 
 /// Frankle and Carbin 2019, appendix: Adam 1.2e-3, batch 60; layer by layer 20 % a round, the output layer 10 %.
 struct LotterySettings {
-  Index iterations = 12000;  ///< of each training; theirs are 50,000, and the lowest validation loss lies before 8,000
+  Index iterations = 6000;  ///< of each training; theirs are 50,000, and the lowest validation loss lies before 4,000
   Index batch = 60;
   double lr = 1.2e-3;
   Index rounds = 15;       ///< 0.8^15 = 3.5 % of the hidden layers are left then
@@ -71,6 +77,7 @@ struct Settings {
   bool tiny = false;    ///< a few hundred shipped digits, one epoch: does every step run
   bool choose = false;  ///< train on all but the last 5,000 rows, and measure on these: for choosing settings
   bool render = false;
+  std::vector<std::string> changes;  ///< "lr=0.1": settings of the row, changed; with --choose only
 };
 
 }  // namespace results

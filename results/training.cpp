@@ -38,8 +38,8 @@ data::TrainTest small_digits() {
 
 }  // namespace
 
-data::TrainTest load_digits(const Settings& s) {
-  const data::MnistOptions options{.flatten = false, .normalize = true};
+data::TrainTest load_digits(const Settings& s, bool centred) {
+  const data::MnistOptions options{.flatten = false, .normalize = centred};
   data::TrainTest all = s.tiny ? small_digits()
                                : data::TrainTest{data::mnist(s.data, data::Split::train, options),
                                                  data::mnist(s.data, data::Split::test, options)};

@@ -23,8 +23,8 @@ class Stopwatch final {
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
-/// MNIST, normalised, or with --tiny the shipped digits enlarged to 28 x 28. x [N, 1, 28, 28], y i64 [N].
-espalier::data::TrainTest load_digits(const Settings& settings);
+/// MNIST, pixels normalised or from 0 to 1, or with --tiny the shipped digits enlarged to 28 x 28. x [N, 1, 28, 28], y i64 [N].
+espalier::data::TrainTest load_digits(const Settings& settings, bool centred);
 /// Rows from `first` up to `last`, as views.
 espalier::data::Dataset rows_of(const espalier::data::Dataset& all, Index first, Index last);
 /// A path in the output folder; the files of --tiny and --choose lie in folders of their own.
@@ -75,8 +75,8 @@ inline espalier::optim::Chain sgd_of(const espalier::optim::Schedule& lr, const 
                on(select_rank(0, 1), sgd({.lr = lr, .momentum = 0.9, .nesterov = true})));
 }
 
-/// Trains by the recipe. stage_epochs: of each of two stages, the first at a constant rate with `attach`ed pruners; 0: no
-/// such stage.
+/// Trains by the recipe. alpha > 0: with a teacher, see with_teacher(). sparse: products by the masks, where they are
+/// faster. lr_held > 0: at this constant rate. attach: what is to join the optimizer.
 template <class Net>
 void train_by(const Net& net, const espalier::data::Dataset& set, const Recipe& recipe, espalier::Rng& rng,
               const std::string& title, double temperature = 1, double alpha = 0, bool sparse = false, double lr_held = 0,

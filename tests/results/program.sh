@@ -30,15 +30,18 @@ done
 for row in han-300 surgery-300 han-lenet5 surgery-lenet5 structured-lenet5; do
   grep -q dense_error "$folder/tiny/$row-1.json" || fail "$row does not name the dense error"
 done
-"$results" han-300 --tiny --out "$folder" --seed 1 | grep -q 'is there already' || fail "a finished run is run again"
+"$results" han-300 --tiny --out "$folder" --seed 1 >"$folder/log"
+grep -q 'is there already' "$folder/log" || fail "a finished run is run again"
 
 # The lottery, stopped behind its last round but before its figures: the rounds are not trained again.
 rm "$folder/tiny/lottery-300-1.json"
-"$results" lottery-300 --tiny --out "$folder" --seed 1 | grep -q 'goes on behind round 2' || fail "does not go on"
+"$results" lottery-300 --tiny --out "$folder" --seed 1 >"$folder/log"
+grep -q 'goes on behind round 2' "$folder/log" || fail "does not go on"
 grep -q '"round_21"' "$folder/tiny/lottery-300-1.json" || fail "the lottery's figures are not written"
 
 "$results" --render --tiny --out "$folder" >"$folder/page.md"
 for row in $rows; do grep -q "## $row" "$folder/page.md" || fail "the page has nothing on $row"; done
 grep -q 'not measured yet' "$folder/page.md" && fail "the page misses figures"
-"$results" --render --out "$folder" | grep -q 'not measured yet' || fail "tiny figures are shown as real ones"
+"$results" --render --out "$folder" >"$folder/page.md"
+grep -q 'not measured yet' "$folder/page.md" || fail "tiny figures are shown as real ones"
 echo "all as expected"
