@@ -47,13 +47,14 @@ class LeNet5 final : public espalier::nn::Module {
   espalier::nn::MaxPool2d pool;
 };
 
-/// Draws all weights anew: N(0, 2 / fan_in) (He et al. 2015), biases 0. Keeps the variance of what flows forward.
+/// Draws all weights anew: N(0, gain^2 / fan_in), biases 0; the gain sqrt(2) of He et al. 2015 keeps the variance of what
+/// flows forward.
 template <class Net>
-void draw_kaiming(const Net& net, espalier::Rng& rng) {
+void draw_kaiming(const Net& net, espalier::Rng& rng, double gain = espalier::nn::init::gain::relu) {
   for (const espalier::NamedParameter& named : net.parameters()) {
     const espalier::Shape& shape = named.parameter->value().shape();
     named.parameter->set_value(shape.rank() < 2 ? espalier::Tensor::zeros(shape)
-                                                : espalier::nn::init::kaiming_normal(rng, shape));
+                                                : espalier::nn::init::kaiming_normal(rng, shape, gain));
   }
 }
 /// The same after Glorot and Bengio 2010, N(0, 2 / (fan_in + fan_out)): the initialisation of the lottery ticket paper.

@@ -71,12 +71,12 @@ void retrain(Run& run, Json& json) {
     const Index steps = gradual.epochs * (taught.size() / std::min(recipe.batch, taught.size()));
     std::vector<prune::Pruner> pruners;
     const auto add = [&](const ParameterList& parameters, double to) {
-      pruners.emplace_back(parameters, prune::PrunerOptions{
-                                           .schedule = prune::cubic({.final_sparsity = 1 - to,
-                                                                     .initial_sparsity = 1 - before,
-                                                                     .begin = 0,
-                                                                     .end = std::max<Index>(1, steps * 19 / 20),
-                                                                     .every = std::max<Index>(1, steps / 100)})});
+      pruners.emplace_back(parameters,
+                           prune::PrunerOptions{.schedule = prune::cubic({.final_sparsity = 1 - to,
+                                                                          .initial_sparsity = 1 - before,
+                                                                          .begin = 0,
+                                                                          .end = std::max<Index>(1, steps * 19 / 20),
+                                                                          .every = std::max<Index>(1, steps / 100)})});
     };
     if (row.left_of_layer.empty()) add(layers, next);
     for (std::size_t i = 0; i < row.left_of_layer.size(); ++i) add({layers[i]}, row.left_of_layer[i]);
@@ -99,12 +99,11 @@ void retrain(Run& run, Json& json) {
 template <class Net>
 void snip(Run& run, Json& json) {
   Net net(run.rng);
-  draw_kaiming(net, run.rng);
+  draw_kaiming(net, run.rng, run.row.gain);
   data::Loader loader(run.data.train, std::min<Index>(100, run.data.train.size()), run.rng.split());
   const data::Batch batch = *loader.begin();
-  prune::Pruner pruner(net.parameters(), {.score = prune::snip(), .loss = [&](Index) {
-                                            return nn::cross_entropy(net(batch.x), batch.y);
-                                          }});
+  prune::Pruner pruner(net.parameters(), {.score = prune::snip(),
+                                          .loss = [&](Index) { return nn::cross_entropy(net(batch.x), batch.y); }});
   pruner.to_sparsity(1 - run.row.left);
   train_by(net, run.data.train, recipe_of(run), run.rng, run.title, 1, 0, true);
   json["error"] = error_of(net, run.data.test);
@@ -180,7 +179,8 @@ Json as_json(const LotteryTraining& t) {
 
 void lottery(Run& run, Json& json) {
   LotterySettings o;
-  if (run.settings.tiny) o = {.iterations = 6, .rounds = 2, .every = 2, .validation = 60, .round_21 = 1, .round_3_6 = 2};
+  if (run.settings.tiny)
+    o = {.iterations = 6, .rounds = 2, .every = 2, .validation = 60, .round_21 = 1, .round_3_6 = 2};
   const Index n = run.data.train.size(), kept = n - o.validation;
   const data::Dataset train = rows_of(run.data.train, 0, kept), validation = rows_of(run.data.train, kept, n);
   const Rng order = run.rng.split();  // the same batches in every round
@@ -224,8 +224,7 @@ void lottery(Run& run, Json& json) {
       say(run.title + " drawn anew " + of_random.dump());
     }
     io::save(model, net);
-    write_json(progress,
-               {{"rounds", rounds}, {"random", random}, {"minutes", minutes_before + watch.minutes()}});
+    write_json(progress, {{"rounds", rounds}, {"random", random}, {"minutes", minutes_before + watch.minutes()}});
   };
   if (options.first_round <= options.rounds)
     train::lottery(

@@ -24,9 +24,9 @@ const Recipe& dense_recipe(Network network) {
                              .drop_input = 0,
                              .drop_hidden = 0,
                              .why = "20 epochs: the validation error no longer falls"};
-  static const Recipe of_5{.epochs = 6,
+  static const Recipe of_5{.epochs = 7,
                            .batch = 128,
-                           .lr = 0.05,
+                           .lr = 0.02,
                            .weight_decay = 5e-4,
                            .drop_input = 0,
                            .drop_hidden = 0.3,
@@ -44,14 +44,17 @@ const std::vector<Row>& rows() {
        .bar = "error <= dense + 0.05 points and <= 1.64 %",
        .left = 0,
        .left_of_layer = {0.08, 0.09, 0.26},
-       .recipe = {20, 128, 0.05, 2e-4, 0, 0, ""},
-       .prune_epochs = 6,
+       .recipe = {40, 128, 0.05, 2e-4, 0, 0, ""},
+       .prune_epochs = 10,
        .prune_further_epochs = 0,
-       .temperature = 2,
-       .alpha = 0.5,
+       .temperature = 3,
+       .alpha = 0.7,
+       .gain = 1.4142135623730951,
        .centred = true,
        .how = "",
-       .tried = "",
+       .tried = "On the held-out images, one seed: 6 epochs of pruning and 20 to 30 of retraining, temperatures 2 to "
+                "4, dropout of 0.1 of "
+                "inputs: 0.1 to 0.4 points worse.",
        .most_error = 1.64,
        .over_dense = 0.05},
       {.name = "surgery-300",
@@ -67,9 +70,11 @@ const std::vector<Row>& rows() {
        .prune_further_epochs = 20,
        .temperature = 3,
        .alpha = 0.7,
+       .gain = 1.4142135623730951,
        .centred = true,
        .how = "",
-       .tried = "",
+       .tried = "Temperature 4 with 0.9 of the loss from the dense network: 0.4 points worse on the held-out images, "
+                "one seed.",
        .most_error = 2.0,
        .over_dense = nan},
       {.name = "han-lenet5",
@@ -80,11 +85,12 @@ const std::vector<Row>& rows() {
        .bar = "error <= 0.80 % and <= dense",
        .left = 0,
        .left_of_layer = {0.66, 0.12, 0.08, 0.19},
-       .recipe = {6, 128, 0.05, 2e-4, 0, 0, ""},
-       .prune_epochs = 2,
+       .recipe = {8, 128, 0.02, 2e-4, 0, 0, ""},
+       .prune_epochs = 3,
        .prune_further_epochs = 0,
        .temperature = 3,
        .alpha = 0.7,
+       .gain = 1.4142135623730951,
        .centred = true,
        .how = "",
        .tried = "",
@@ -98,11 +104,12 @@ const std::vector<Row>& rows() {
        .bar = "error <= 0.95 %",
        .left = 3980,
        .left_of_layer = {},
-       .recipe = {6, 128, 0.05, 2e-5, 0, 0, ""},
+       .recipe = {8, 128, 0.02, 2e-5, 0, 0, ""},
        .prune_epochs = 3,
        .prune_further_epochs = 5,
        .temperature = 3,
        .alpha = 0.7,
+       .gain = 1.4142135623730951,
        .centred = true,
        .how = "",
        .tried = "",
@@ -121,9 +128,10 @@ const std::vector<Row>& rows() {
        .prune_further_epochs = 0,
        .temperature = 1,
        .alpha = 0,
+       .gain = 1.4142135623730951,
        .centred = false,
        .how = "",
-       .tried = "",
+       .tried = "A rate of 0.05 over 40 epochs (2.2 %, three seeds, on the test images, before any choice was made).",
        .most_error = 1.9,
        .over_dense = nan},
       {.name = "snip-300-98",
@@ -139,9 +147,12 @@ const std::vector<Row>& rows() {
        .prune_further_epochs = 0,
        .temperature = 1,
        .alpha = 0,
+       .gain = 1.4142135623730951,
        .centred = false,
        .how = "",
-       .tried = "",
+       .tried = "A rate of 0.05 over 40 epochs (3.3 %, three seeds, on the test images, before any choice was made); "
+                "on the held-out "
+                "images, one seed: a rate of 0.2, pixels from 0 to 1, decay from 1e-4 to 2e-3 (2.9 to 3.4 %).",
        .most_error = 2.7,
        .over_dense = nan},
       {.name = "snip-lenet5-98",
@@ -152,11 +163,12 @@ const std::vector<Row>& rows() {
        .bar = "error <= 1.1 %",
        .left = 0.02,
        .left_of_layer = {},
-       .recipe = {6, 100, 0.1, 1e-4, 0, 0, ""},
+       .recipe = {6, 100, 0.05, 5e-4, 0, 0, ""},
        .prune_epochs = 0,
        .prune_further_epochs = 0,
        .temperature = 1,
        .alpha = 0,
+       .gain = 1.4142135623730951,
        .centred = true,
        .how = "",
        .tried = "",
@@ -170,11 +182,12 @@ const std::vector<Row>& rows() {
        .bar = "error <= 1.4 %",
        .left = 0.01,
        .left_of_layer = {},
-       .recipe = {6, 100, 0.1, 1e-4, 0, 0, ""},
+       .recipe = {6, 100, 0.05, 5e-4, 0, 0, ""},
        .prune_epochs = 0,
        .prune_further_epochs = 0,
        .temperature = 1,
        .alpha = 0,
+       .gain = 1.4142135623730951,
        .centred = true,
        .how = "",
        .tried = "",
@@ -185,8 +198,9 @@ const std::vector<Row>& rows() {
        .kind = Kind::lottery,
        .title = "Lottery ticket, LeNet-300-100",
        .published = "early stop 38 % sooner at 21 % left; dense accuracy at 3.6 % left (Frankle and Carbin 2019)",
-       .bar = "at 21 % left early-stop iteration <= 0.75 of dense; at 3.6 % left accuracy >= dense - 0.2 points; random "
-              "re-initialisation clearly worse",
+       .bar =
+           "at 21 % left early-stop iteration <= 0.75 of dense; at 3.6 % left accuracy >= dense - 0.2 points; random "
+           "re-initialisation clearly worse",
        .left = 0,
        .left_of_layer = {},
        .recipe = {},
@@ -194,8 +208,19 @@ const std::vector<Row>& rows() {
        .prune_further_epochs = 0,
        .temperature = 1,
        .alpha = 0,
+       .gain = 1.4142135623730951,
        .centred = true,
-       .how = "",
+       .how = "Adam 1.2e-3 without decay, batches of 60, 12,000 iterations of each training (the paper: 50,000) on the "
+              "first 55,000 "
+              "training images; the validation loss on the last 5,000 is looked at every 100 iterations, and its "
+              "lowest is the "
+              "early stop, where the test error is taken. Glorot's initialisation; every round prunes 20 % of the live "
+              "weights "
+              "of each layer, 10 % of the output layer's, and goes back to the initial weights (train::lottery). Drawn "
+              "anew: "
+              "the masks of the ticket, weights drawn again, at 21 % and at 3.6 % left. Clearly worse means: by more "
+              "than twice "
+              "the larger standard deviation.",
        .tried = "",
        .most_error = nan,
        .over_dense = nan},
@@ -207,13 +232,18 @@ const std::vector<Row>& rows() {
        .bar = "error <= dense + 0.1 points, at least 1.8x faster end to end",
        .left = 0.5,
        .left_of_layer = {},
-       .recipe = {6, 128, 0.05, 2e-4, 0, 0, ""},
+       .recipe = {8, 128, 0.02, 2e-4, 0, 0, ""},
        .prune_epochs = 0,
        .prune_further_epochs = 0,
        .temperature = 3,
        .alpha = 0.7,
+       .gain = 1.4142135623730951,
        .centred = true,
-       .how = "",
+       .how = "Half of the channels and units of each group that prune::unit_groups() finds, those with the smallest "
+              "weights, are "
+              "masked at once and cut by prune::shrink(); the smaller network is trained on. Time: a forward pass of "
+              "64 images, "
+              "dense and cut in turn, one thread, median.",
        .tried = "",
        .most_error = nan,
        .over_dense = 0.1},
@@ -241,6 +271,7 @@ Row changed(Row row, const std::vector<std::string>& changes) {
       {"temperature", [&](double v) { row.temperature = v; }},
       {"alpha", [&](double v) { row.alpha = v; }},
       {"prune", [&](double v) { row.prune_epochs = static_cast<Index>(v); }},
+      {"gain", [&](double v) { row.gain = v; }},
       {"centred", [&](double v) { row.centred = v != 0; }},
       {"further", [&](double v) { row.prune_further_epochs = static_cast<Index>(v); }},
   };
@@ -252,7 +283,7 @@ Row changed(Row row, const std::vector<std::string>& changes) {
     const double value = std::strtod(text, &end);
     if (key == keys.end() || end == text || *end != 0)
       fail<ConfigError>("[results] '", change, "' changes nothing. Hint: --set lr=0.1; epochs, lr, decay, drop_input, ",
-                        "drop_hidden, temperature, alpha, prune, further, centred");
+                        "drop_hidden, temperature, alpha, prune, further, centred, gain");
     key->second(value);
   }
   return row;

@@ -42,6 +42,7 @@ struct Row {
   /// what is to be left, the others from there on, with sparse products.
   Index prune_epochs, prune_further_epochs;
   double temperature, alpha;  ///< distillation from the dense network; alpha 0: none
+  double gain;                ///< of the initial weights, for Kind::snip
   bool centred;               ///< pixels normalised, else from 0 to 1
   const char* how;            ///< what is done, for the page
   const char* tried;          ///< what else was tried, for the page
@@ -53,18 +54,18 @@ const std::vector<Row>& rows();
 /// Errors: ConfigError for an unknown name, with the names there are.
 const Row& row_named(const std::string& name);
 /// The row with changes "key=value"; keys: epochs, lr, decay, drop_input, drop_hidden, temperature, alpha, prune,
-/// further, centred. Errors: ConfigError for another key, or what is no number.
+/// further, centred, gain. Errors: ConfigError for another key, or what is no number.
 Row changed(Row row, const std::vector<std::string>& changes);
 /// The dense network that all retrained rows of a network start from.
 const Recipe& dense_recipe(Network network);
 
 /// Frankle and Carbin 2019, appendix: Adam 1.2e-3, batch 60; layer by layer 20 % a round, the output layer 10 %.
 struct LotterySettings {
-  Index iterations = 6000;  ///< of each training; theirs are 50,000, and the lowest validation loss lies before 4,000
+  Index iterations = 12000;  ///< of each training; theirs are 50,000, and the lowest validation loss lies before 9,000
   Index batch = 60;
   double lr = 1.2e-3;
-  Index rounds = 15;       ///< 0.8^15 = 3.5 % of the hidden layers are left then
-  Index every = 100;       ///< iterations between looks at the validation loss
+  Index rounds = 15;        ///< 0.8^15 = 3.5 % of the hidden layers are left then
+  Index every = 100;        ///< iterations between looks at the validation loss
   Index validation = 5000;  ///< last rows of the training part
   Index round_21 = 7, round_3_6 = 15;
 };

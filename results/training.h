@@ -17,7 +17,9 @@ using Json = nlohmann::ordered_json;
 
 class Stopwatch final {
  public:
-  double minutes() const { return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count() / 60; }
+  double minutes() const {
+    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count() / 60;
+  }
 
  private:
   std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
@@ -71,33 +73,34 @@ auto loss_of(const Recipe& recipe, espalier::Rng& rng, double temperature, doubl
 inline espalier::optim::Chain sgd_of(const espalier::optim::Schedule& lr, const Recipe& recipe) {
   using namespace espalier::optim;
   // Decay is for weights; biases and what the masks prune are left out of it.
-  return chain(on(select_rank(2), sgd({.lr = lr, .momentum = 0.9, .weight_decay = recipe.weight_decay, .nesterov = true})),
-               on(select_rank(0, 1), sgd({.lr = lr, .momentum = 0.9, .nesterov = true})));
+  return chain(
+      on(select_rank(2), sgd({.lr = lr, .momentum = 0.9, .weight_decay = recipe.weight_decay, .nesterov = true})),
+      on(select_rank(0, 1), sgd({.lr = lr, .momentum = 0.9, .nesterov = true})));
 }
 
 /// Trains by the recipe. alpha > 0: with a teacher, see with_teacher(). sparse: products by the masks, where they are
 /// faster. lr_held > 0: at this constant rate. attach: what is to join the optimizer.
 template <class Net>
 void train_by(const Net& net, const espalier::data::Dataset& set, const Recipe& recipe, espalier::Rng& rng,
-              const std::string& title, double temperature = 1, double alpha = 0, bool sparse = false, double lr_held = 0,
-              std::function<void(Index, espalier::optim::Optimizer&)> attach = {}) {
+              const std::string& title, double temperature = 1, double alpha = 0, bool sparse = false,
+              double lr_held = 0, std::function<void(Index, espalier::optim::Optimizer&)> attach = {}) {
   namespace train = espalier::train;
   espalier::data::Loader loader(set, std::min(recipe.batch, set.size()), rng.split(), {.drop_last = true});
   espalier::Rng noise = rng.split();
   const Stopwatch watch;
-  train::fine_tune(
-      net, loader, loss_of<Net>(recipe, noise, temperature, alpha),
-      {.attach = attach,
-       .epochs = recipe.epochs,
-       .lr = lr_held > 0 ? train::constant_at(lr_held) : train::cosine_from(recipe.lr),
-       .chain = [&](const espalier::optim::Schedule& lr) { return sgd_of(lr, recipe); },
-       .sparse_training = sparse,
-       .on_epoch = [&](Index, const train::EpochInfo& info) {
-         say(title + " epoch " + std::to_string(info.epoch + 1) + " of " + std::to_string(recipe.epochs) + "  loss " +
-             espalier::with_decimals(info.mean_loss, 4) + "  left " +
-             espalier::percent(1 - espalier::prune::sparsity(net.parameters())) + "  " +
-             espalier::with_decimals(watch.minutes(), 2) + " min");
-       }});
+  train::fine_tune(net, loader, loss_of<Net>(recipe, noise, temperature, alpha),
+                   {.attach = attach,
+                    .epochs = recipe.epochs,
+                    .lr = lr_held > 0 ? train::constant_at(lr_held) : train::cosine_from(recipe.lr),
+                    .chain = [&](const espalier::optim::Schedule& lr) { return sgd_of(lr, recipe); },
+                    .sparse_training = sparse,
+                    .on_epoch =
+                        [&](Index, const train::EpochInfo& info) {
+                          say(title + " epoch " + std::to_string(info.epoch + 1) + " of " +
+                              std::to_string(recipe.epochs) + "  loss " + espalier::with_decimals(info.mean_loss, 4) +
+                              "  left " + espalier::percent(1 - espalier::prune::sparsity(net.parameters())) + "  " +
+                              espalier::with_decimals(watch.minutes(), 2) + " min");
+                        }});
 }
 
 inline Index epochs_of(const Settings& s, Index epochs) { return s.tiny ? 1 : epochs; }

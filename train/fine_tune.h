@@ -67,7 +67,7 @@ struct FineTuneOptions {
   std::function<void(Index stage)> prune = {};  ///< called before each stage; none: the masks are there already
   /// What is to join the optimizer of a stage: a Pruner with a schedule, which counts from the stage's first step.
   std::function<void(Index stage, optim::Optimizer&)> attach = {};
-  Index epochs = 1;                             ///< of each stage
+  Index epochs = 1;  ///< of each stage
   RetrainRate lr = constant_at(1e-3);
   /// What trains, made anew for each stage, so moments start at 0.
   std::function<optim::Chain(const optim::Schedule& rate)> chain = [](const optim::Schedule& rate) {
@@ -79,7 +79,7 @@ struct FineTuneOptions {
 };
 
 struct FineTuneStage {
-  double sparsity;  ///< of the weights of layers, at its end
+  double sparsity;               ///< of the weights of layers, at its end
   double first_loss, last_loss;  ///< means over its first and its last epoch
 };
 

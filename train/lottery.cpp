@@ -27,8 +27,8 @@ std::vector<prune::Pruner> lottery_pruners(const ParameterList& parameters, cons
       if (!taken && rule.select(named)) own.push_back(named);
     }
     if (own.empty()) fail<ConfigError>("[lottery] rule ", i + 1, " selects no parameter that an earlier one leaves");
-    pruners.emplace_back(own, prune::PrunerOptions{
-                                  .score = options.score, .scope = options.scope, .select = optim::Select()});
+    pruners.emplace_back(
+        own, prune::PrunerOptions{.score = options.score, .scope = options.scope, .select = optim::Select()});
   }
   return pruners;
 }

@@ -21,7 +21,7 @@ namespace espalier::train {
 
 /// What a user's training says at the end of a round.
 struct LotteryOutcome {
-  double metric = 0;                    ///< whatever is to be compared: an accuracy, an error
+  double metric = 0;                     ///< whatever is to be compared: an accuracy, an error
   std::optional<Index> early_stop = {};  ///< iteration of the lowest validation loss, if it was looked for
 };
 

@@ -46,7 +46,8 @@ TEST(Messages, OfTheLottery) {
   Rng rng(1);
   nn::Linear layer(rng, 3, 2);
   const auto run = [&](LotteryOptions options) {
-    lottery(layer, [](const nn::Linear&, Index) { return LotteryOutcome{}; }, options);
+    lottery(
+        layer, [](const nn::Linear&, Index) { return LotteryOutcome{}; }, options);
   };
   const Message all[] = {
       {"negative rounds", [&] { run({.rounds = -1}); },
@@ -56,9 +57,15 @@ TEST(Messages, OfTheLottery) {
       {"no start to go on", [&] { run({.rounds = 2, .first_round = 1}); },
        "[lottery] to go on at round 1 there must be a .start. Hint: keep the Rewind of the first call"},
       {"no rules", [&] { run({.rules = {}}); }, "[lottery] there are no rules, so nothing would be pruned"},
-      {"everything goes", [&] { run({.rules = {{"*", 1.0}}}); },
+      {"everything goes",
+       [&] {
+         run({.rules = {{"*", 1.0}}});
+       },
        "[lottery] the fraction of rule 1 must be in [0, 1), got 1"},
-      {"a rule for nothing", [&] { run({.rules = {{"weight", 0.2}, {"conv*", 0.1}}}); },
+      {"a rule for nothing",
+       [&] {
+         run({.rules = {{"weight", 0.2}, {"conv*", 0.1}}});
+       },
        "[lottery] rule 2 selects no parameter that an earlier one leaves"},
   };
   espalier::testing::expect_texts(all);

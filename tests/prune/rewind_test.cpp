@@ -99,9 +99,9 @@ TEST(Rewind, WithMomentsAsSavedTrainingRepeatsItself) {
     Rng rng(4);
     const Mlp net(rng);
     const auto rate = optim::cosine({.lr = 0.05, .T_max = 30});
-    optim::Optimizer optimizer(net.parameters(), optim::chain(adam ? optim::adam({.lr = rate})
-                                                                   : optim::sgd({.lr = rate, .momentum = 0.9}),
-                                                              optim::ema({.decay = 0.9})));
+    optim::Optimizer optimizer(
+        net.parameters(), optim::chain(adam ? optim::adam({.lr = rate}) : optim::sgd({.lr = rate, .momentum = 0.9}),
+                                       optim::ema({.decay = 0.9})));
     train(net, optimizer, 5, 7);
     const Rewind early(net.parameters(), optimizer);
     EXPECT_EQ(early.step(), 7);

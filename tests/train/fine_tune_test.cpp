@@ -41,7 +41,8 @@ double by_hand(const std::vector<double>& z, const std::vector<double>& p, const
     return s;
   };
   for (Index r = 0; r < rows; ++r) {
-    const auto hard = softmax_of(z, r, 1), soft = softmax_of(z, r, temperature), teacher = softmax_of(t, r, temperature);
+    const auto hard = softmax_of(z, r, 1), soft = softmax_of(z, r, temperature),
+               teacher = softmax_of(t, r, temperature);
     for (Index c = 0; c < classes; ++c) {
       const auto k = static_cast<std::size_t>(c);
       total -= (1 - alpha) * p[static_cast<std::size_t>(r * classes + c)] * std::log(hard[k]);
@@ -60,8 +61,7 @@ TEST(Distillation, IsTheFormulaOfHinton) {
     certain[r * 4 + static_cast<std::size_t>(labels.to_vector<std::int64_t>()[r])] = 1;
   for (double temperature : {0.5, 1.0, 4.0})
     for (double alpha : {0.0, 0.3, 1.0}) {
-      const double expected =
-          by_hand(z.to_vector<double>(), certain, t.to_vector<double>(), 5, 4, temperature, alpha);
+      const double expected = by_hand(z.to_vector<double>(), certain, t.to_vector<double>(), 5, 4, temperature, alpha);
       const DistillOptions options{.temperature = temperature, .alpha = alpha};
       EXPECT_NEAR(distillation_loss(z, labels, t, options).item(), expected, 1e-12 * (1 + std::abs(expected)));
       const Tensor probabilities = Tensor::from(certain, {5, 4});
@@ -128,7 +128,8 @@ TEST(FineTune, SparseTrainingChangesSpeedOnly) {
   std::vector<double> losses;
   for (const Mlp* net : {&dense, &sparse}) {
     data::Loader loader(moons, 20, Rng(3));
-    losses.push_back(fine_tune(*net, loader, cross_entropy, {.epochs = 3, .sparse_training = net == &sparse})[0].last_loss);
+    losses.push_back(
+        fine_tune(*net, loader, cross_entropy, {.epochs = 3, .sparse_training = net == &sparse})[0].last_loss);
     EXPECT_NEAR(prune::sparsity(net->parameters()), 0.9, 0.01);
   }
   EXPECT_NEAR(losses[0], losses[1], 1e-4);

@@ -37,19 +37,19 @@ TEST(Lottery, EveryRoundStartsFromTheInitialWeightsWithFewerOfThem) {
   const Tensor first = net.in.weight.value().clone(), last = net.out.weight.value().clone(),
                bias = net.in.bias.value().clone();
   std::vector<Index> live_in, live_out;
-  const auto rounds = lottery(
-      net,
-      [&](const Mlp& m, Index round) {
-        Tensor expected = first.clone();
-        if (m.in.weight.mask().defined()) zero_pruned(expected, m.in.weight.mask(), "test");
-        EXPECT_TRUE(same_bytes(m.in.weight.value(), expected)) << round;
-        EXPECT_TRUE(same_bytes(m.in.bias.value(), bias)) << round;
-        live_in.push_back(prune::live_weights(*m.in.weight.ref()));
-        live_out.push_back(prune::live_weights(*m.out.weight.ref()));
-        train(m, static_cast<std::uint64_t>(round) + 7);
-        return LotteryOutcome{.metric = 10.0 + static_cast<double>(round), .early_stop = 100 - round};
-      },
-      {.rounds = 3, .rules = {{"out.*weight", 0.1}, {optim::select_rank(2), 0.2}}});
+  const auto rounds =
+      lottery(net,
+              [&](const Mlp& m, Index round) {
+                Tensor expected = first.clone();
+                if (m.in.weight.mask().defined()) zero_pruned(expected, m.in.weight.mask(), "test");
+                EXPECT_TRUE(same_bytes(m.in.weight.value(), expected)) << round;
+                EXPECT_TRUE(same_bytes(m.in.bias.value(), bias)) << round;
+                live_in.push_back(prune::live_weights(*m.in.weight.ref()));
+                live_out.push_back(prune::live_weights(*m.out.weight.ref()));
+                train(m, static_cast<std::uint64_t>(round) + 7);
+                return LotteryOutcome{.metric = 10.0 + static_cast<double>(round), .early_stop = 100 - round};
+              },
+              {.rounds = 3, .rules = {{"out.*weight", 0.1}, {optim::select_rank(2), 0.2}}});
   EXPECT_EQ(live_in, (std::vector<Index>{200, 160, 128, 102}));
   EXPECT_EQ(live_out, (std::vector<Index>{100, 90, 81, 73}));
   ASSERT_EQ(rounds.size(), 4u);
