@@ -1,6 +1,7 @@
 #include "espalier/prune/distribution.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 namespace espalier::prune {
@@ -41,8 +42,8 @@ std::vector<double> erdos_renyi_sparsities(const char* name, const ParameterList
     for (std::size_t l = 0; l < n; ++l)
       (dense[l] ? for_others : weight) += (dense[l] ? -1 : raw[l]) * size_of(parameters[l]);
     if (for_others < -0.5)
-      fail<ConfigError>("[", name, "] those that stay dense have more weights than the ", left, " of a sparsity of ",
-                        sparsity, ". Hint: exempt fewer");
+      fail<ConfigError>("[", name, "] those that stay dense have more weights than the ", std::llround(left),
+                        " of a sparsity of ", sparsity, ". Hint: exempt fewer");
     eps = weight > 0 ? std::max(for_others, 0.0) / weight : 0;
     again = false;
     for (std::size_t l = 0; l < n; ++l)

@@ -39,7 +39,7 @@ TEST(Messages, OfGranularities) {
       {"a score of units for a pattern", prune(list, n_m(), fpgm()),
        "[to_sparsity] fpgm scores whole units of 'fc.weight', and 2:4 needs a score for each weight"},
       {"an axis that is not there", prune(list, units({.axis = 2})),
-       "[pruner] 'fc.weight' has no units of axis 2: [units] axis 2 is out of range for rank 2, expected -2 to 1. "
+       "[pruner] 'fc.weight' has no units of axis 2: [units] axis 2 is outside [-2, 1]. "
        "Hint: "
        "leave it out of the selection"},
       {"kernels of a matrix", prune(list, kernels()),
