@@ -64,6 +64,7 @@ struct Measured {
   std::span<const std::size_t> parameters;
   std::span<const Figure> figures;  ///< one for each of `parameters`
   std::span<const Figure> second;   ///< the second of each, where measure() returns two
+  std::span<const Index> sizes;     ///< weights of each
   Figure total;                     ///< of all of them
 };
 

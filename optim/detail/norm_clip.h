@@ -78,11 +78,10 @@ class NormClip final : public TransformOf<NormClip<Rule>> {
 
   void measured(const Measured& m, const StepContext& context) override {
     record_.nothing_to_clip = m.parameters.empty();
-    const auto weights = [&](std::size_t k) { return context.parameters[m.parameters[k]].parameter->value().size(); };
     if (own_.span == Span::everything) {
       if (m.parameters.empty()) return;
-      Measurement all{norm_of(m.total), std::accumulate(m.second.begin(), m.second.end(), Figure(0)), 0};
-      for (std::size_t k = 0; k < m.parameters.size(); ++k) all.size += weights(k);
+      const Measurement all{norm_of(m.total), std::accumulate(m.second.begin(), m.second.end(), Figure(0)),
+                            std::accumulate(m.sizes.begin(), m.sizes.end(), Index(0))};
       if constexpr (requires { rule_.observe(double()); }) rule_.observe(static_cast<double>(all.norm));
       const Clipped c = clipped(all);
       put_into(record_, c);
@@ -95,7 +94,7 @@ class NormClip final : public TransformOf<NormClip<Rule>> {
     coefficients_.resize(context.parameters.size());
     Clipped worst;
     for (std::size_t k = 0; k < m.parameters.size(); ++k) {
-      const Clipped c = clipped({norm_of(m.figures[k]), m.second[k], weights(k)});
+      const Clipped c = clipped({norm_of(m.figures[k]), m.second[k], m.sizes[k]});
       coefficients_[m.parameters[k]] = c.coefficient;
       if (k == 0 || c.worse_than(worst)) worst = c;
       record_.clipped = record_.clipped || c.changed();

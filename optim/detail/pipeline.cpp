@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "espalier/core/parallel.h"
+#include "espalier/core/storage.h"
 #include "espalier/optim/detail/blocks.h"
 
 namespace espalier::optim {
@@ -16,19 +17,22 @@ using detail::by_type, detail::for_each_block, detail::offset;
 constexpr Index task_elements = 1 << 16;  // 256 KB of f32: worth handing to another thread
 constexpr const char* op = "optimizer step";
 
-/// Calls f(k) for k in [begin, end). What object(k) points to lies far from the next one, and out of the cache since the
-/// last sweep: it is fetched some turns ahead, so that the loop need not wait for memory.
-template <class Object, class F>
-void for_each_far(std::size_t begin, std::size_t end, Object object, F f) {
+/// Calls f(k) for k in [begin, end), and fetch(k) some turns before: what lies far apart, and out of the cache since the
+/// last sweep, is there when it is needed.
+template <class Fetch, class F>
+void for_each_far(std::size_t begin, std::size_t end, Fetch fetch, F f) {
   constexpr std::size_t turns = 8;
   for (std::size_t k = begin; k < end; ++k) {
-    if (k + turns < end) {
-      const auto* next = object(k + turns);
-      for (std::size_t at = 0; at < sizeof *next; at += 64)
-        __builtin_prefetch(reinterpret_cast<const std::byte*>(next) + at);
-    }
+    if (k + turns < end) fetch(k + turns);
     f(k);
   }
+}
+void fetch(const ParameterState& p) {
+  for (std::size_t at = 0; at < sizeof p; at += 64) __builtin_prefetch(reinterpret_cast<const std::byte*>(&p) + at);
+}
+/// Where the header of a tensor's memory lies, unless the tensor is a view.
+void fetch_header(const void* values) {
+  if (values) __builtin_prefetch(static_cast<const std::byte*>(values) - sizeof(Storage), 1);
 }
 
 }  // namespace
@@ -98,10 +102,10 @@ void Pipeline::look_at_parameters(StepReport& report) {
   };
   // Headers lie far apart, so that looking is waiting for memory. What is made dense is made so by this thread, whose
   // memory it comes from.
-  const auto parameter = [&](std::size_t i) { return parameters_[i].parameter.get(); };
+  const auto far = [&](std::size_t i) { fetch(*parameters_[i].parameter); };
   const auto n = static_cast<Index>(parameters_.size());
   parallel_for(n, wants_dense_ ? n : 128, [&](Index begin, Index end) {
-    for_each_far(static_cast<std::size_t>(begin), static_cast<std::size_t>(end), parameter, look);
+    for_each_far(static_cast<std::size_t>(begin), static_cast<std::size_t>(end), far, look);
   });
   std::erase_if(rows_, [&](const Row& row) { return !has_gradient_[row.parameter]; });
   report.with_gradient = static_cast<Index>(rows_.size());
@@ -229,9 +233,12 @@ bool Pipeline::run_sweeps(const StepContext& context, StepReport& report) {
 
 void Pipeline::start_writing() {
   writing_ = true;
-  const auto parameter = [&](std::size_t r) { return parameters_[rows_[r].parameter].parameter.get(); };
-  for_each_far(0, rows_.size(), parameter, [&](std::size_t r) {
-    ParameterState& p = *parameter(r);
+  const auto far = [&](std::size_t r) {
+    fetch(*parameters_[rows_[r].parameter].parameter);
+    fetch_header(rows_[r].value);
+  };
+  for_each_far(0, rows_.size(), far, [&](std::size_t r) {
+    ParameterState& p = *parameters_[rows_[r].parameter].parameter;
     if (wants_dense_) p.mutable_grad().write_bytes(op);
     if (goal_ == Goal::change_gradients) return;
     p.mutable_value().write_bytes(op);
@@ -293,8 +300,11 @@ void Pipeline::finish(StepReport& report) {
     record->active = stage.active;
   }
   if (goal_ == Goal::update_values) {
-    const auto parameter = [&](std::size_t i) { return parameters_[i].parameter.get(); };
-    for_each_far(0, parameters_.size(), parameter, [&](std::size_t i) { parameter(i)->clear_grad(); });
+    const auto far = [&](std::size_t r) {
+      fetch(*parameters_[rows_[r].parameter].parameter);
+      fetch_header(rows_[r].gradient);
+    };
+    for_each_far(0, rows_.size(), far, [&](std::size_t r) { parameters_[rows_[r].parameter].parameter->clear_grad(); });
     backwards_ = 0;
     if (report.skipped) {
       ++skipped_;

@@ -195,6 +195,7 @@ class Pipeline final {
   std::vector<double> keeps_;            // [piece]: a decay that a stored update still owes
   std::vector<std::size_t> measured_parameters_;
   std::vector<Figure> measured_figures_, measured_second_;
+  std::vector<Index> measured_sizes_;
   double gradient_scale_ = 1;  // of gradients as they lie in memory
   bool writing_ = false;
   std::atomic<bool> masks_moved_ = false;  // since states were fitted to them

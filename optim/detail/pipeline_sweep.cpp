@@ -249,6 +249,7 @@ void Pipeline::collect_figures(Stage& stage) {
   measured_parameters_.clear();
   measured_figures_.clear();
   measured_second_.clear();
+  measured_sizes_.clear();
   Figures total{};
   for (const Row& row : rows_) {
     if (!stage.selected[row.parameter]) continue;
@@ -269,6 +270,7 @@ void Pipeline::collect_figures(Stage& stage) {
     measured_parameters_.push_back(row.parameter);
     measured_figures_.push_back(figures[0]);
     measured_second_.push_back(figures[1]);
+    measured_sizes_.push_back(row.size);
     combine_into(total, how, figures);
   }
   if (stage.span == Span::everything) stage.figures.front() = total;
@@ -285,7 +287,8 @@ bool Pipeline::hand_out_figures(const Sweep& sweep, const StepContext& context, 
             ? stage.figures.front()[0]
             : std::accumulate(measured_figures_.begin(), measured_figures_.end(), Figure(0),
                               [&](Figure a, Figure b) { return combine(stage.transform->combines(), a, b); });
-    stage.transform->measured({measured_parameters_, measured_figures_, measured_second_, total}, context);
+    stage.transform->measured({measured_parameters_, measured_figures_, measured_second_, measured_sizes_, total},
+                              context);
     if (!stage.transform->skips()) continue;
     report.skipped_by = stage.name;
     return false;
