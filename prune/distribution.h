@@ -60,12 +60,13 @@ struct TableRow {
   optim::Select select;
   double sparsity;
 };
-/// A sparsity for each parameter: that of the first row that matches; 0 for one that no row matches. They hold where the
-/// pruner's sparsity is what they come to over all weights, table_sparsity(); at a share x of that each is x times as
-/// large, so that a Schedule leads up to them:
+/// A sparsity for each parameter: that of the first row that matches; 0 for one that no row matches. They hold where
+/// the pruner's sparsity is what they come to over all weights, table_sparsity(); at a share x of that each is x times
+/// as large, so that a Schedule leads up to them:
 ///
 ///   const std::vector<prune::TableRow> rows{{"fc1.weight", 0.92}, {"*", 0.9}};
-///   ... .schedule = cubic({.final_sparsity = table_sparsity(rows, model.parameters()), ...}), .distribution = table(rows)
+///   ... .distribution = table(rows),
+///       .schedule = cubic({.final_sparsity = table_sparsity(rows, model.parameters()), ...})
 ///
 /// Errors: ConfigError for a sparsity outside [0, 1]; when pruning, for a row that is the first to match of no
 /// parameter, or more sparsity than the table has.

@@ -3,7 +3,7 @@
 //   Pruner(parameters, {.granularity = prune::filters()}).to_sparsity(0.5);            // half of the output channels
 //   Pruner(parameters, {.granularity = prune::blocks({.rows = 8, .columns = 1})});     // what packed kernels like
 //   Pruner(parameters, {.granularity = prune::n_m({.keep = 2, .of = 4})}).to_sparsity(0.5);
-//   Pruner(parameters, {.granularity = prune::dependency_groups(model, sample)});      // groups.h: with all that belongs
+//   Pruner(parameters, {.granularity = prune::dependency_groups(model, sample)});      // in groups.h
 //
 // | pieces                    | of a weight [out, in, h, w]            | sparsity counts |
 // |---------------------------|----------------------------------------|-----------------|
@@ -16,8 +16,8 @@
 // | n_m({.keep, .of})         | `of` in line, of which `keep` stay     | weights         |
 // | dependency_groups()       | channel, head, hidden unit: everywhere | units           |
 //
-// A piece counts as pruned when all its weights are. Its score is pooled from the scores of its weights; a weight that is
-// pruned and stays so adds 0 to it. A Score of units, such as ln_structured() or fpgm(), is taken as it is where its
+// A piece counts as pruned when all its weights are. Its score is pooled from the scores of its weights; a weight that
+// is pruned and stays so adds 0 to it. A Score of units, such as ln_structured() or fpgm(), is taken as it is where its
 // axis is that of the pieces.
 #pragma once
 
@@ -95,8 +95,8 @@ struct UnitsOptions {
 };
 /// All weights with one index of an axis. With magnitude({.p = p}) the order is that of the p-norms of the units, with
 /// Pool::max() and magnitude() that of p = infinity (Li et al. 2017). Only what lies in this one tensor: a bias or a
-/// normalisation behind it stays, see dependency_groups(). Errors when pruning: ConfigError for a parameter without this
-/// axis.
+/// normalisation behind it stays, see dependency_groups(). Errors when pruning: ConfigError for a parameter without
+/// this axis.
 Granularity units(UnitsOptions options = {});
 inline Granularity rows() { return units({.axis = 0}); }
 inline Granularity filters() { return units({.axis = 0}); }
@@ -112,9 +112,9 @@ struct BlocksOptions {
   Index columns = 8;
   Pool pool = Pool::mean();
 };
-/// Blocks of the matrix [shape[0], all other axes], from its first row and column on. At the last rows and columns blocks
-/// are smaller, and pooled over what they have; a tensor smaller than a block is one block. Packed weights run fastest
-/// with 8 x 1, 4 x 1, 1 x 8 and 1 x 4. Errors: ConfigError for sides below 1; when pruning, for a rank below 2.
+/// Blocks of the matrix [shape[0], all other axes], from its first row and column on. At the last rows and columns
+/// blocks are smaller, and pooled over what they have; a tensor smaller than a block is one block. Packed weights run
+/// fastest with 8 x 1, 4 x 1, 1 x 8 and 1 x 4. Errors: ConfigError for sides below 1; when pruning, for a rank below 2.
 /// Narang, Undersander and Diamos 2017.
 Granularity blocks(BlocksOptions options = {});
 
@@ -125,18 +125,21 @@ struct NOfMOptions {
   bool lowered = false;       ///< along the rows of the matrix [shape[0], all other axes], as packed kernels read them
   bool transposable = false;  ///< both ways: the transposed weight, which backward multiplies by, has the pattern, too
 };
-/// `keep` of each `of` consecutive weights stay, those of the highest scores. Of the t < of weights at the end of a line
-/// keep t / of stay, rounded up.
-/// Sparsity is the share of weights, and 1 - keep / of of them is all that the pattern can have: to_sparsity(1 -
-/// keep/of) gives the whole pattern, half of that prunes half of the groups, those first that lose the lowest sum of
-/// scores; groups that cannot lose a weight are not counted. So a Schedule may lead up to it. Weights are chosen anew in
-/// each group whenever the pruner is due: in soft mode from all, in hard mode from those still live. min_keep has no
-/// meaning here, since no group loses all its weights.
-/// Transposable: of <= 4; in each of x of tile the choice among all patterns with `keep` in every row and column that loses
-/// the least (of 4 x 4 with 2: 90 patterns), by exact search; smaller tiles at the edge keep at most what the rule for
-/// ends says in every row and every column, and as many as go (Hubara et al. 2021).
+/// `keep` of each `of` consecutive weights stay, those of the highest scores. Of the t < of weights at the end of a
+/// line keep t / of stay, rounded up.
+///
+/// Sparsity is the share of weights, and 1 - keep / of is all that the pattern can have: to_sparsity(1 - keep / of)
+/// gives the whole pattern, half of that prunes half of the groups, those first that lose the lowest sum of scores;
+/// groups that cannot lose a weight are not counted. So a Schedule may lead up to it. Weights are chosen anew in each
+/// group whenever the pruner is due: in soft mode from all, in hard mode from those still live. min_keep has no meaning
+/// here, since no group loses all its weights.
+///
+/// Transposable: in each tile of `of` x `of`, of <= 4, the choice that loses the least among all patterns with `keep`
+/// in every row and column (90 of 2:4), by exact search. Smaller tiles at the edges keep in every row and column at
+/// most what the rule for ends says, and as many as go (Hubara et al. 2021).
+///
 /// Errors: ConfigError unless 1 <= keep < of, or for lowered with an axis; when pruning, for a sparsity above 1 -
-/// keep/of, a scalar, an axis that the parameter does not have, or a Score of units.
+/// keep / of, a scalar, an axis that the parameter does not have, or a Score of units.
 /// Mishra, Latorre, Pool, Stosic, Venkatesh, Yu and Micikevicius 2021.
 Granularity n_m(NOfMOptions options = {});
 

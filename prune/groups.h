@@ -24,8 +24,8 @@ struct UnitPart {
   Index index;
 };
 
-/// Units that take each other's place: the channels of a layer, the units of a recurrent layer, heads. Of each its parts
-/// in all parameters: rows, biases, gains and shifts, columns of all that read it, in all layers that share it.
+/// Units that take each other's place: the channels of a layer, the units of a recurrent layer, heads. Of each its
+/// parts in all parameters: rows, biases, gains and shifts, columns of all that read it, in all layers that share it.
 struct UnitGroup {
   std::string name;        ///< of the weight whose rows they are
   ParameterRef parameter;  ///< that weight
@@ -37,16 +37,16 @@ namespace detail {
 std::vector<UnitGroup> unit_groups(const Subject& copy, const ParameterList& parameters, const Tensor& sample);
 }  // namespace detail
 
-/// All groups of units that may be cut, in the order of computation; see prune/detail/units.h for what may not. Read off
-/// one pass over the sample; the model is left alone. Errors: what the model throws.
+/// All groups of units that may be cut, in the order of computation; see prune/detail/units.h for what may not. Read
+/// off one pass over the sample; the model is left alone. Errors: what the model throws.
 template <Compactable Model>
 std::vector<UnitGroup> unit_groups(const Model& model, const Tensor& sample) {
   const Model copy = detail::copy_for_sample(model);
   return detail::unit_groups(detail::subject_of(copy), model.parameters(), sample);
 }
 
-/// Pieces of a Pruner: units with all their parts, biases and gains too, in whatever parameter, selected or not. A group
-/// takes part if the weight that names it is selected. The score of a unit is the mean over its parts in selected
+/// Pieces of a Pruner: units with all their parts, biases and gains too, in whatever parameter, selected or not. A
+/// group takes part if the weight that names it is selected. The score of a unit is the mean over its parts in selected
 /// parameters of the sum of the scores of a part; of a Score of units, over the parts on its axis. Where groups compete
 /// with each other, each unit's score counts in relation to the mean of |score| over its group's (Fang et al. 2023).
 /// Sparsity is the share of units. After a shrink() that was told of the Pruner the groups are those that are left.

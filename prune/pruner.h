@@ -10,12 +10,12 @@
 //
 // Which way masks go, and what becomes of them:
 //
-// | verb      | masks                  | pruned weights                            | afterwards                        |
-// |-----------|------------------------|-------------------------------------------|-----------------------------------|
-// | freeze()  | stay; soft become hard | are gone: dense values are dropped        | what is pruned stays so           |
-// | thaw()    | stay; hard become soft | are 0, and learn: gradients reach them    | each choice is made anew          |
-// | undo()    | as at the snapshot()   | come back with the values they had        | as the mode says                  |
-// | strip()   | are dropped            | are plain zeros, free to change           | nothing is enforced any more      |
+// | verb     | masks                  | pruned weights                         | afterwards                   |
+// |----------|------------------------|----------------------------------------|------------------------------|
+// | freeze() | stay; soft become hard | are gone: dense values are dropped     | what is pruned stays so      |
+// | thaw()   | stay; hard become soft | are 0, and learn: gradients reach them | each choice is made anew     |
+// | undo()   | as at the snapshot()   | come back with the values they had     | as the mode says             |
+// | strip()  | are dropped            | are plain zeros, free to change        | nothing is enforced any more |
 #pragma once
 
 #include <map>
@@ -42,8 +42,8 @@ enum class Scope : std::uint8_t {
   global   ///< all selected
 };
 
-/// What a new choice does to the mask that is there. A weight without a mask takes the choice as it is; counts are of the
-/// choice, not of what comes of it.
+/// What a new choice does to the mask that is there. A weight without a mask takes the choice as it is; counts are of
+/// the choice, not of what comes of it.
 enum class Combine : std::uint8_t {
   replace,    ///< it takes its place; in hard mode what is pruned counts first, and stays so
   intersect,  ///< live is what is live in both: only ever fewer
@@ -62,8 +62,8 @@ struct PrunerOptions {
   /// Live pieces (weights, units, blocks) left in every tensor, or group of units, so that none dies silently.
   Index min_keep = 1;
   std::vector<optim::Select> groups = {};  ///< for Scope::group: a parameter belongs to the first that matches
-  /// What the score needs is gathered from these batches, of the selected parameters, each time before it is asked. None:
-  /// from use(), and the gradient from the last backward.
+  /// What the score needs is gathered from these batches, of the selected parameters, each time before it is asked.
+  /// None: from use(), and the gradient from the last backward.
   Loss loss = {};
   Index batches = 1;
   GatherOptions gather = {};
@@ -78,8 +78,8 @@ using PrunerState = std::map<std::string, Tensor>;
 /// choice is made anew each time from the dense weights, so a pruned weight may come back.
 class Pruner {
  public:
-  /// A parameter listed twice counts once. Errors: ConfigError if nothing is selected, min_keep is negative, Combine::unite
-  /// meets hard masks, or scope and groups, or scope and distribution, do not go together.
+  /// A parameter listed twice counts once. Errors: ConfigError if nothing is selected, min_keep is negative,
+  /// Combine::unite meets hard masks, or scope and groups, or scope and distribution, do not go together.
   explicit Pruner(const ParameterList& parameters, PrunerOptions options = {});
 
   /// What Optimizer::attach() takes: before each step for which the schedule has a sparsity, to_sparsity() of it.
@@ -90,12 +90,12 @@ class Pruner {
   void use(Gathered gathered);
 
   // --- pruning -------------------------------------------------------------------------------------------------------
-  // Exact counts of weights, or of the granularity's pieces, rounded half to even, in each set that competes; ties go by
-  // (order of the list, flat index), the lower first. With a distribution other than uniform() the amount is of all
-  // tensors together. Errors of all: ConfigError for a fraction outside [0, 1], a packed weight, what the score needs and
-  // does not find, a score of units where pieces are others, or pieces that a parameter does not have; NonFiniteError
-  // for a NaN score; what gather(), the loss and the distribution throw; then no mask was changed. Cost: the score and
-  // O(weights).
+  // Exact counts of weights, or of the granularity's pieces, rounded half to even, in each set that competes; ties go
+  // by (order of the list, flat index), the lower first. With a distribution other than uniform() the amount is of all
+  // tensors together. Errors of all: ConfigError for a fraction outside [0, 1], a packed weight, what the score needs
+  // and does not find, a score of units where pieces are others, or pieces that a parameter does not have;
+  // NonFiniteError for a NaN score; what gather(), the loss and the distribution throw; then no mask was changed. Cost:
+  // the score and O(weights).
 
   void to_sparsity(double sparsity);     ///< this share of all is pruned afterwards
   void prune_fraction(double fraction);  ///< this share of those live now
@@ -112,8 +112,8 @@ class Pruner {
   optim::Commit prepare_cut(std::span<const optim::ParameterCut> cuts);
   /// Soft mode ends: what is pruned is gone. From now on this pruner works in hard mode.
   void freeze();
-  /// Hard mode ends: masks become soft, so that gradients reach pruned weights again. Their values stay 0 until a choice
-  /// brings them back, with what they have learned by then. From now on this pruner works in soft mode.
+  /// Hard mode ends: masks become soft, so that gradients reach pruned weights again. Their values stay 0 until a
+  /// choice brings them back, with what they have learned by then. From now on this pruner works in soft mode.
   void thaw();
   /// Masks are dropped and nothing is enforced any more; the weights stay as they are, zeros are plain zeros, and dense
   /// values of soft mode are gone. For export to what knows no masks. A schedule that is still due prunes again.

@@ -1,5 +1,5 @@
-// What stands behind a Granularity: how a pruner's parameters fall into pieces, what the pieces score, and which weights
-// go with a piece.
+// What stands behind a Granularity: how a pruner's parameters fall into pieces, what the pieces score, and which
+// weights go with a piece.
 #pragma once
 
 #include <functional>
