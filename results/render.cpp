@@ -142,8 +142,9 @@ std::string left_text(const Row& row, const Json& run) {
 
 std::string recipe_text(const Recipe& r) {
   std::string text = std::to_string(r.epochs) + " epochs of batches of " + std::to_string(r.batch) +
-                     ", SGD with Nesterov momentum 0.9, rate " + with_decimals(r.lr, 3) +
-                     " along half a cosine to 0, L2 " + with_decimals(r.weight_decay * 1e4, 1) + "e-4 of weights";
+                     (r.method == Method::adamw ? ", AdamW" : ", SGD with Nesterov momentum 0.9") + ", rate " +
+                     with_decimals(r.lr, 3) + " along half a cosine to 0, decay of weights " +
+                     with_decimals(r.weight_decay * 1e4, 1) + "e-4";
   if (r.drop_input > 0 || r.drop_hidden > 0)
     text += ", dropout " + with_decimals(r.drop_input, 2) + " of inputs and " + with_decimals(r.drop_hidden, 2) +
             " of hidden units";

@@ -14,7 +14,8 @@ using espalier::Index;
 enum class Network : std::uint8_t { lenet300, lenet5 };
 const char* name_of(Network network);
 
-/// One training: SGD with momentum, the rate along half a cosine to 0 (see `hold`), L2 decay, dropout.
+enum class Method : std::uint8_t { sgd, adamw };
+/// One training: the rate along half a cosine to 0, decay of weights (L2 for SGD, decoupled for AdamW), dropout.
 struct Recipe {
   Index epochs;
   Index batch;
@@ -22,6 +23,7 @@ struct Recipe {
   double weight_decay;
   double drop_input, drop_hidden;  ///< dropout of inputs and of hidden units
   const char* why;
+  Method method = Method::sgd;  ///< sgd: with Nesterov momentum 0.9
 };
 
 enum class Kind : std::uint8_t { retrain, snip, lottery, structured };

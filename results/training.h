@@ -70,12 +70,14 @@ auto loss_of(const Recipe& recipe, espalier::Rng& rng, double temperature, doubl
   };
 }
 
-inline espalier::optim::Chain sgd_of(const espalier::optim::Schedule& lr, const Recipe& recipe) {
+/// Decay is for weights; biases are left out of it, and what the masks prune anyway.
+inline espalier::optim::Chain chain_of(const espalier::optim::Schedule& lr, const Recipe& recipe) {
   using namespace espalier::optim;
-  // Decay is for weights; biases and what the masks prune are left out of it.
-  return chain(
-      on(select_rank(2), sgd({.lr = lr, .momentum = 0.9, .weight_decay = recipe.weight_decay, .nesterov = true})),
-      on(select_rank(0, 1), sgd({.lr = lr, .momentum = 0.9, .nesterov = true})));
+  const auto with_decay = [&](double decay) {
+    return recipe.method == Method::adamw ? adamw({.lr = lr, .weight_decay = decay})
+                                          : sgd({.lr = lr, .momentum = 0.9, .weight_decay = decay, .nesterov = true});
+  };
+  return chain(on(select_rank(2), with_decay(recipe.weight_decay)), on(select_rank(0, 1), with_decay(0)));
 }
 
 /// Trains by the recipe. alpha > 0: with a teacher, see with_teacher(). sparse: products by the masks, where they are
@@ -92,7 +94,7 @@ void train_by(const Net& net, const espalier::data::Dataset& set, const Recipe& 
                    {.attach = attach,
                     .epochs = recipe.epochs,
                     .lr = lr_held > 0 ? train::constant_at(lr_held) : train::cosine_from(recipe.lr),
-                    .chain = [&](const espalier::optim::Schedule& lr) { return sgd_of(lr, recipe); },
+                    .chain = [&](const espalier::optim::Schedule& lr) { return chain_of(lr, recipe); },
                     .sparse_training = sparse,
                     .on_epoch =
                         [&](Index, const train::EpochInfo& info) {
