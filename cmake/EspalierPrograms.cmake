@@ -19,17 +19,28 @@ function(espalier_program_settings target)
   espalier_warnings(${target})
 endfunction()
 
-# Tests and what only they link: most of their time is spent on compiling them, so they are optimised but little.
+# Tests and what only they link: most of their time is spent on compiling them, so they are optimised but little, and
+# what all of them include is compiled once.
 function(espalier_test_settings target)
   espalier_program_settings(${target})
-  target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang>>:-O1>)
+  target_compile_options(${target} PRIVATE $<$<AND:$<CONFIG:Release>,$<CXX_COMPILER_ID:GNU,Clang>>:-O1>
+    $<$<CXX_COMPILER_ID:GNU>:-fpch-preprocess>)
+  target_link_libraries(${target} PRIVATE GTest::gtest rapidcheck CLI11::CLI11 nlohmann_json::nlohmann_json)
+  if(NOT TARGET espalier_test_prelude)
+    file(CONFIGURE OUTPUT ${PROJECT_BINARY_DIR}/tests/prelude.cpp CONTENT "// Carries the precompiled header of the tests.\n")
+    add_library(espalier_test_prelude OBJECT ${PROJECT_BINARY_DIR}/tests/prelude.cpp)
+    espalier_test_settings(espalier_test_prelude)
+    target_precompile_headers(espalier_test_prelude PRIVATE <gtest/gtest.h> <algorithm> <cmath> <functional> <map> <memory>
+      <set> <sstream> <string> <vector>)
+  elseif(NOT target STREQUAL espalier_test_prelude)
+    target_precompile_headers(${target} REUSE_FROM espalier_test_prelude)
+  endif()
 endfunction()
 
 # Sources that several test programs link are compiled once.
 function(espalier_test_helpers name)
   add_library(${name} OBJECT ${ARGN})
   espalier_test_settings(${name})
-  target_link_libraries(${name} PRIVATE GTest::gtest rapidcheck CLI11::CLI11 nlohmann_json::nlohmann_json)
 endfunction()
 
 function(espalier_program name)
@@ -41,9 +52,10 @@ endfunction()
 function(espalier_test name label)
   add_executable(${name} ${ARGN})
   espalier_test_settings(${name})
-  target_link_libraries(${name} PRIVATE GTest::gtest_main rapidcheck nlohmann_json::nlohmann_json)
+  target_link_libraries(${name} PRIVATE GTest::gtest_main)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60 PROPERTIES TIMEOUT 900 LABELS ${label})
+  gtest_discover_tests(${name} TEST_FILTER -Ops/* DISCOVERY_MODE PRE_TEST DISCOVERY_TIMEOUT 60
+    PROPERTIES TIMEOUT 900 LABELS ${label})
 endfunction()
 
 set(examples)
@@ -150,6 +162,15 @@ foreach(folder IN LISTS folders)
     espalier_test(${folder}_slow_test slow ${slow} ${helpers})
   endif()
 endforeach()
+
+# The table of ops has thousands of cases; a process for each would take longer to start than to run.
+if(TARGET autograd_test)
+  foreach(shard RANGE 3)
+    add_test(NAME autograd_ops_${shard} COMMAND autograd_test --gtest_filter=Ops/* --gtest_brief=1)
+    set_tests_properties(autograd_ops_${shard} PROPERTIES TIMEOUT 900 LABELS autograd
+      ENVIRONMENT "GTEST_TOTAL_SHARDS=4;GTEST_SHARD_INDEX=${shard}")
+  endforeach()
+endif()
 
 # Every public header compiles alone, with the include roots of its own module only.
 add_test(NAME headers_stand_alone
