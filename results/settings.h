@@ -55,8 +55,8 @@ struct Row {
 const std::vector<Row>& rows();
 /// Errors: ConfigError for an unknown name, with the names there are.
 const Row& row_named(const std::string& name);
-/// The row with changes "key=value"; keys: epochs, lr, decay, drop_input, drop_hidden, temperature, alpha, prune,
-/// further, centred, gain. Errors: ConfigError for another key, or what is no number.
+/// The row with changes "key=value"; keys: epochs, batch, lr, decay, drop_input, drop_hidden, temperature, alpha,
+/// prune, further, centred, gain. Errors: ConfigError for another key, or what is no number.
 Row changed(Row row, const std::vector<std::string>& changes);
 /// The dense network that all retrained rows of a network start from.
 const Recipe& dense_recipe(Network network);
