@@ -144,10 +144,9 @@ std::string recipe_text(const Recipe& r) {
   std::string text = std::to_string(r.epochs) + " epochs of batches of " + std::to_string(r.batch) +
                      (r.method == Method::adamw ? ", AdamW" : ", SGD with Nesterov momentum 0.9") + ", rate " +
                      with_decimals(r.lr, 3) + " along half a cosine to 0, decay of weights " +
-                     with_decimals(r.weight_decay * 1e4, 1) + "e-4";
+                     with_decimals(r.weight_decay, 5);
   if (r.drop_input > 0 || r.drop_hidden > 0)
-    text += ", dropout " + with_decimals(r.drop_input, 2) + " of inputs and " + with_decimals(r.drop_hidden, 2) +
-            " of hidden units";
+    text += ", dropout of " + percent(r.drop_input) + " of inputs and " + percent(r.drop_hidden) + " of hidden units";
   return text;
 }
 
@@ -251,7 +250,7 @@ std::string page_of(const Settings& s) {
   for (Network network : {Network::lenet300, Network::lenet5}) {
     const std::vector<Json> runs = runs_of(s, std::string("dense-") + name_of(network));
     page += std::string("- ") + name_of(network) + ": " + recipe_text(dense_recipe(network)) + ". " +
-            dense_recipe(network).why + ".";
+            "Why so long: " + dense_recipe(network).why + ".";
     if (!runs.empty())
       page += " Error " + figures(runs, "/error").text(2) + " % (seeds " + seeds_of(runs) + "), " +
               with_decimals(figures(runs, "/minutes").mean(), 1) + " minutes.";
