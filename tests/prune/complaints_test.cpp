@@ -50,7 +50,9 @@ void train(const nn::Sequential& net, optim::Optimizer& optimizer, int steps) {
   }
 }
 Index bytes_of_file(const nn::Sequential& net) {
-  const auto path = std::filesystem::temp_directory_path() / "espalier_complaints.safetensors";
+  const std::string test =
+      ::testing::UnitTest::GetInstance()->current_test_info()->name();  // others run at the same time
+  const auto path = std::filesystem::temp_directory_path() / ("espalier_" + test + ".safetensors");
   io::save(path.string(), net);
   const auto bytes = static_cast<Index>(std::filesystem::file_size(path));
   std::filesystem::remove(path);
