@@ -131,12 +131,12 @@ endif()
 
 if(TARGET espalier-bench)
   add_test(NAME bench_program COMMAND bash ${PROJECT_SOURCE_DIR}/tests/bench/program.sh $<TARGET_FILE:espalier-bench>)
-  set_tests_properties(bench_program PROPERTIES TIMEOUT 300 LABELS bench)
+  set_tests_properties(bench_program PROPERTIES TIMEOUT 900 LABELS bench)
 endif()
 
 if(TARGET espalier-results)
   add_test(NAME results_program COMMAND bash ${PROJECT_SOURCE_DIR}/tests/results/program.sh $<TARGET_FILE:espalier-results>)
-  set_tests_properties(results_program PROPERTIES TIMEOUT 300 LABELS results)
+  set_tests_properties(results_program PROPERTIES TIMEOUT 900 LABELS results)
 endif()
 
 file(GLOB folders CONFIGURE_DEPENDS LIST_DIRECTORIES true RELATIVE ${PROJECT_SOURCE_DIR}/tests ${PROJECT_SOURCE_DIR}/tests/*)
