@@ -6,35 +6,12 @@
 #include "espalier/autograd/macs.h"
 #include "espalier/core/detail/race.h"
 #include "espalier/core/table.h"
+#include "espalier/prune/detail/cost.h"
 #include "espalier/prune/detail/saved_weights.h"
 
 namespace espalier::prune {
 namespace detail {
 namespace {
-
-/// Adds up the multiply-adds of what the tape records, by the share of the largest weight of each op that is live.
-class Flops final : public TapeObserver {
- public:
-  explicit Flops(const Tape& tape) : tape_(tape) {}
-  void recorded(const RecordedOp& node, std::span<const Variable* const> inputs,
-                std::span<const Variable> outputs) override {
-    const std::optional<double> macs = multiply_adds(node.op, inputs, outputs);
-    if (!macs) return;
-    double live = 1;
-    Index largest = -1;
-    for (const std::uint32_t slot : node.inputs) {
-      const ParameterRef p = slot == Tape::constant ? nullptr : tape_.parameter_of(slot);
-      if (!p || p->value().size() <= largest) continue;
-      largest = p->value().size();
-      live = live_share(*p);
-    }
-    total += 2 * *macs * live;
-  }
-  double total = 0;
-
- private:
-  const Tape& tape_;
-};
 
 Index plain_bytes(const Tensor& value) { return value.size() * size_of(value.dtype()); }
 
@@ -93,15 +70,7 @@ double bytes_of(const ParameterList& parameters, const CompactReport& report) {
   return total;
 }
 
-double flops_of(const Run& run, const Tensor& sample) {
-  Tape tape;
-  tape.record_frozen();
-  Flops flops(tape);
-  tape.observe(flops);
-  run(is_floating(sample.dtype()) ? tape.watch(sample) : Variable(sample));
-  tape.unobserve(flops);
-  return flops.total;
-}
+double flops_of(const Subject& subject, const Tensor& sample) { return cost_of(subject, sample, false).live_flops; }
 
 std::vector<double> milliseconds_of(const std::vector<Run>& runs, const Tensor& sample) {
   std::vector<espalier::detail::Run> timed;

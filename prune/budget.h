@@ -82,7 +82,7 @@ double live_weights_of(const ParameterList& parameters);
 double bytes_of(const ParameterList& parameters);
 double bytes_of(const ParameterList& parameters, const CompactReport& report);
 /// Of the live weights.
-double flops_of(const Run& run, const Tensor& sample);
+double flops_of(const Subject& subject, const Tensor& sample);
 /// Of each, in interleaved rounds.
 std::vector<double> milliseconds_of(const std::vector<Run>& runs, const Tensor& sample);
 /// `cost` is that of the model compacted as it is now.
@@ -109,8 +109,8 @@ BudgetReport prune_to_budget(Pruner& pruner, const Model& model, const Tensor& s
   const std::vector<Kind> kinds = {
       {"parameters", options.parameters, false, [](const Model& m) { return detail::all_weights_of(m.parameters()); },
        [](const Model& m, Report) { return detail::live_weights_of(m.parameters()); }},
-      {"flops", options.flops, false, [&](const Model& m) { return detail::flops_of(detail::runner(m), sample); },
-       [&](const Model& m, Report) { return detail::flops_of(detail::runner(m), sample); }},
+      {"flops", options.flops, false, [&](const Model& m) { return detail::flops_of(detail::subject_of(m), sample); },
+       [&](const Model& m, Report) { return detail::flops_of(detail::subject_of(m), sample); }},
       {"bytes", options.bytes, true, [](const Model& m) { return detail::bytes_of(m.parameters()); },
        [](const Model& m, Report report) { return detail::bytes_of(m.parameters(), report); }},
       {"milliseconds", options.milliseconds, true,

@@ -71,7 +71,7 @@ class DynamicSparsity::Work final : public optim::StepHook {
   };
   struct Start {
     double sparsity;
-    LayerSparsities distribution;
+    Distribution distribution;
     std::uint64_t seed;
     const optim::Select& select;
   };
@@ -91,14 +91,9 @@ class DynamicSparsity::Work final : public optim::StepHook {
   }
 
   void draw(const Start& start) {
-    std::vector<double> sparsities(list.size(), start.sparsity);
-    if (start.distribution) sparsities = start.distribution(list, start.sparsity);
-    if (sparsities.size() != list.size())
-      fail<ConfigError>("[", method.name, "] the distribution gave ", sparsities.size(), " sparsities for ",
-                        list.size(), " parameters");
+    const std::vector<double> sparsities = start.distribution(list, start.sparsity);
     std::vector<Mask> masks(list.size());
     for (std::size_t i = 0; i < list.size(); ++i) {
-      check_share(method.name, join("the sparsity of '", list[i].name, "'").c_str(), sparsities[i]);
       const Shape& shape = list[i].parameter->value().shape();
       const Candidate all{list[i].name, chances(start.seed, i, 0, shape)};
       masks[i] = prune_lowest({&all, 1}, count_of(method.name, sparsities[i], count(shape)), 1)[0];

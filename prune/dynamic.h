@@ -23,15 +23,13 @@
 #include "espalier/autograd/parameter.h"
 #include "espalier/optim/optimizer.h"
 #include "espalier/optim/select.h"
+#include "espalier/prune/distribution.h"
 
 namespace espalier::prune {
 
-/// (parameters, sparsity of all together) -> the sparsity of each.
-using LayerSparsities = std::function<std::vector<double>(const ParameterList&, double sparsity)>;
-
 struct SetOptions {
   double sparsity = std::numeric_limits<double>::quiet_NaN();   ///< must be given
-  LayerSparsities distribution = {};                            ///< none: the same in all layers
+  Distribution distribution = {};                               ///< of the first masks; the papers take erk()
   double fraction = 0.3;                                        ///< of the live weights, exchanged each time
   std::int64_t every = 100;                                     ///< in steps every, 2 every, ...
   std::int64_t end = std::numeric_limits<std::int64_t>::max();  ///< before this step
@@ -41,7 +39,7 @@ struct SetOptions {
 
 struct RiglOptions {
   double sparsity = std::numeric_limits<double>::quiet_NaN();  ///< must be given
-  LayerSparsities distribution = {};                           ///< none: the same in all layers
+  Distribution distribution = {};                              ///< of the first masks; the papers take erk()
   double alpha = 0.3;                                          ///< share of the live weights that is exchanged at first
   std::int64_t every = 100;                                    ///< in steps every, 2 every, ...
   std::int64_t steps = -1;                                     ///< of the whole training; must be given

@@ -23,9 +23,11 @@ enum class Kernels : std::uint8_t {
 struct CompactLayer {
   std::string name;  ///< of the weight
   Shape before, after;
-  Index live_before = 0, live_after = 0;     ///< entries that are not 0
-  Index bytes_before = 0, bytes_after = 0;   ///< of the weight in memory
-  double flops_before = 0, flops_after = 0;  ///< on the sample: 2 for each multiply-add, those with the zeros of a dense one, too
+  Index live_before = 0, live_after = 0;    ///< entries that are not 0
+  Index bytes_before = 0, bytes_after = 0;  ///< of the weight in memory
+  /// On the sample, 2 for each multiply-add: before with all weights, after with those that are not 0. What is computed
+  /// in truth depends on the kernel; a dense one multiplies zeros.
+  double flops_before = 0, flops_after = 0;
   /// On the sample, of the ops that read the weight; NaN where kernels were not measured.
   double ms_before = std::numeric_limits<double>::quiet_NaN(), ms_after = ms_before;
   double sparsity() const noexcept {  ///< share of the weights there were that are gone

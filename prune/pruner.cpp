@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "espalier/core/table.h"
+#include "espalier/prune/detail/followed.h"
 #include "espalier/prune/detail/pruner_work.h"
 #include "espalier/prune/select.h"
 
@@ -136,44 +137,28 @@ PrunerState Pruner::state() const {
 
 void Pruner::load_state(const PrunerState& state) {
   Work& w = *work_;
-  std::size_t used = 0;
-  auto find = [&](const std::string& key, DType type, const Shape& shape) -> const Tensor* {
-    const auto at = state.find(key);
-    if (at == state.end()) return nullptr;
-    ++used;
-    if (at->second.dtype() != type || !(at->second.shape() == shape))
-      fail<ConfigError>("[pruner] '", key, "' in the saved state is ", at->second.dtype(), " of shape ",
-                        at->second.shape(), ", expected ", type, " of shape ", shape);
-    return &at->second;
-  };
-  auto need = [&](const std::string& key, DType type) {
-    const Tensor* t = find(key, type, {});
-    if (!t) fail<ConfigError>("[pruner] '", key, "' is missing in the saved state");
-    return t->item();
-  };
-  const double mode = need("mode", DType::i64), step = need("step", DType::i64), target = need("target", DType::f64);
+  detail::StateReader reader("pruner", state);
+  const std::int64_t mode = reader.count("mode"), step = reader.count("step");
+  const double target = reader.number("target", DType::f64);
   if (mode != 0 && mode != 1) fail<ConfigError>("[pruner] unknown mode ", mode, " in the saved state");
   PruneHistory history;
   if (const auto at = state.find("history"); at != state.end()) {
-    const Tensor* bytes = find("history", DType::u8, {at->second.size()});
+    const Tensor* bytes = reader.find("history", DType::u8, {at->second.size()});
     history = detail::history_from(*bytes);
   }
   std::vector<std::optional<Work::Snapshot>> snapshots(w.list.size());
   for (std::size_t i = 0; i < w.list.size(); ++i) {
     const Tensor& value = w.list[i].parameter->value();
     const std::string key = "snapshot/" + w.list[i].name;
-    const Tensor* mask = find(key + "/mask", DType::boolean, value.shape());
-    if (const Tensor* old = find(key + "/value", value.dtype(), value.shape()))
+    const Tensor* mask = reader.find(key + "/mask", DType::boolean, value.shape());
+    if (const Tensor* old = reader.find(key + "/value", value.dtype(), value.shape()))
       snapshots[i] = Work::Snapshot{old->clone(), mask ? Mask(*mask) : Mask()};
     else if (mask)
       fail<ConfigError>("[pruner] '", key, "/value' is missing in the saved state");
   }
-  if (used != state.size())
-    fail<ConfigError>("[pruner] the saved state has ", state.size() - used,
-                      " entries that are not this pruner's. Hint: make it "
-                      "with the same selection");
-  w.options.mode = static_cast<MaskMode>(static_cast<int>(mode));
-  w.last_step = static_cast<std::int64_t>(step);
+  reader.finish();
+  w.options.mode = static_cast<MaskMode>(mode);
+  w.last_step = step;
   w.last_target = target;
   w.history = std::move(history);
   w.snapshots = std::move(snapshots);

@@ -5,22 +5,17 @@
 
 #include "espalier/autograd/macs.h"
 #include "espalier/autograd/tape.h"
-#include "espalier/core/packed.h"
+#include "espalier/core/detail/race.h"
 
 namespace espalier::prune::detail {
 namespace {
 
+using espalier::detail::median, espalier::detail::race;
 using Clock = std::chrono::steady_clock;
 constexpr int runs = 7;
 constexpr double not_measured = std::numeric_limits<double>::quiet_NaN();
 
 double seconds_since(Clock::time_point begin) { return std::chrono::duration<double>(Clock::now() - begin).count(); }
-
-double median(std::vector<double> x) {
-  const auto middle = x.begin() + static_cast<std::ptrdiff_t>(x.size() / 2);
-  std::nth_element(x.begin(), middle, x.end());
-  return *middle;
-}
 
 /// Charges each op to the weights it reads.
 class Meter final : public TapeObserver {
@@ -28,7 +23,7 @@ class Meter final : public TapeObserver {
   Meter(const ParameterList& parameters, Tape& tape) : tape_(tape), last_(Clock::now()) {
     for (const NamedParameter& named : parameters)
       if (named.parameter->value().rank() >= 2) weights_.push_back(named.parameter.get());
-    costs.resize(weights_.size());
+    cost.layers.resize(weights_.size());
   }
 
   void recorded(const RecordedOp& op, std::span<const Variable* const> inputs,
@@ -42,16 +37,22 @@ class Meter final : public TapeObserver {
         weights.push_back(weight);
         entries += static_cast<double>(weights_[weight]->value().size());
       }
+    double live = weights.empty() ? flops : 0;
     for (const std::size_t weight : weights) {
       const Tensor& value = weights_[weight]->value();
       if (value.size() == 0) continue;
-      costs[weight].flops += flops / entries * static_cast<double>(value.packed() ? value.packed()->live() : value.size());
-      costs[weight].seconds += time / entries * static_cast<double>(value.size());
+      const double share = static_cast<double>(value.size()) / entries;
+      const double own = flops / entries * static_cast<double>(live_entries(value));
+      cost.layers[weight].flops += flops * share;
+      cost.layers[weight].live_flops += own;
+      cost.layers[weight].seconds += time * share;
+      live += own;
     }
+    cost.live_flops += live;
     last_ = Clock::now();
   }
 
-  std::vector<LayerCost> costs;
+  ModelCost cost;
 
  private:
   std::size_t weight_at(std::uint32_t slot) const {
@@ -65,34 +66,31 @@ class Meter final : public TapeObserver {
   Clock::time_point last_;
 };
 
-std::vector<LayerCost> metered(const Subject& subject, const Tensor& sample) {
+ModelCost metered(const Subject& subject, const Tensor& sample) {
   Tape tape;
   tape.record_frozen();
   const Variable x = is_floating(sample.dtype()) ? tape.watch(sample) : Variable(sample);
   Meter meter(subject.parameters, tape);
   tape.observe(meter);
   subject.run(x);
-  return meter.costs;
+  return std::move(meter.cost);
 }
 
 }  // namespace
 
 ModelCost cost_of(const Subject& subject, const Tensor& sample, bool measure) {
-  ModelCost cost{metered(subject, sample), not_measured};
+  ModelCost cost = metered(subject, sample);
+  cost.seconds = not_measured;
   for (LayerCost& layer : cost.layers) layer.seconds = not_measured;
   if (!measure) return cost;
-  std::vector<std::vector<double>> of_layers(cost.layers.size());
-  std::vector<double> of_model;
+  std::vector<std::vector<double>> times(cost.layers.size());
   for (int run = 0; run < runs; ++run) {
-    const std::vector<LayerCost> once = metered(subject, sample);
-    for (std::size_t k = 0; k < once.size(); ++k) of_layers[k].push_back(once[k].seconds);
-    const NoTape no_tape;
-    const auto begin = Clock::now();
-    subject.run(Variable(sample));
-    of_model.push_back(seconds_since(begin));
+    const ModelCost once = metered(subject, sample);
+    for (std::size_t k = 0; k < times.size(); ++k) times[k].push_back(once.layers[k].seconds);
   }
-  for (std::size_t k = 0; k < of_layers.size(); ++k) cost.layers[k].seconds = median(of_layers[k]);
-  cost.seconds = median(of_model);
+  for (std::size_t k = 0; k < times.size(); ++k) cost.layers[k].seconds = median(std::move(times[k]));
+  const NoTape no_tape;
+  cost.seconds = race({[&] { subject.run(Variable(sample)); }})[0];
   return cost;
 }
 
@@ -110,7 +108,7 @@ void fill_costs(CompactReport& report, const ModelCost& before, const ModelCost&
   for (std::size_t k = 0; k < report.layers.size(); ++k) {
     CompactLayer& layer = report.layers[k];
     layer.flops_before = before.layers[k].flops;
-    layer.flops_after = after.layers[k].flops;
+    layer.flops_after = after.layers[k].live_flops;
     layer.ms_before = 1e3 * before.layers[k].seconds;
     layer.ms_after = 1e3 * after.layers[k].seconds;
   }

@@ -8,11 +8,13 @@
 namespace espalier::prune::detail {
 
 struct LayerCost {
-  double flops = 0;    ///< 2 for each multiply-add it does: a dense layer multiplies its zeros, too
-  double seconds = 0;  ///< of the ops that read it as their weight, the median of several runs; NaN if not measured
+  double flops = 0;       ///< 2 for each multiply-add
+  double live_flops = 0;  ///< of those with a weight that is not 0
+  double seconds = 0;     ///< of the ops that read it as their weight, the median of several runs; NaN if not measured
 };
 struct ModelCost {
   std::vector<LayerCost> layers;  ///< of the parameters of rank 2 and more, in their order
+  double live_flops = 0;          ///< of all ops, those that read no weight among them
   double seconds = 0;             ///< of the whole model, the median; NaN if not measured
 };
 

@@ -15,7 +15,10 @@ ParameterList followed(const char* op, const ParameterList& parameters, const op
   ParameterList list;
   for (const NamedParameter& named : parameters)
     if (select(named) && !lists(list, named.parameter)) list.push_back(named);
-  if (list.empty()) fail<ConfigError>("[", op, "] none of ", parameters.size(), " parameters is selected");
+  if (list.empty())
+    fail<ConfigError>("[", op, "] none of ", parameters.size(),
+                      " parameters is selected. Hint: the default takes those of rank 2 and more; "
+                      ".select = optim::Select() takes all");
   return list;
 }
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <utility>
 
+#include "espalier/prune/detail/followed.h"
 #include "espalier/prune/select.h"
 
 namespace espalier::prune {
@@ -36,19 +37,6 @@ std::vector<std::vector<std::size_t>> competing(const std::vector<detail::Field>
   return sets;
 }
 
-ParameterList selected(const ParameterList& parameters, const optim::Select& select) {
-  ParameterList list;
-  for (const NamedParameter& named : parameters) {
-    const bool known = std::any_of(list.begin(), list.end(), [&](auto& p) { return p.parameter == named.parameter; });
-    if (!known && select(named)) list.push_back(named);
-  }
-  if (list.empty())
-    fail<ConfigError>("[pruner] none of ", parameters.size(),
-                      " parameters is selected. Hint: the default takes those of rank 2 "
-                      "and more; .select = optim::Select() takes all");
-  return list;
-}
-
 /// "cubic" of "cubic 0 to 0.9 in steps ..."
 std::string first_words(const std::string& text) {
   std::string words = text.substr(0, text.find_first_of("0123456789"));
@@ -59,7 +47,7 @@ std::string first_words(const std::string& text) {
 }  // namespace
 
 Pruner::Work::Work(const ParameterList& parameters, PrunerOptions o)
-    : scored(selected(parameters, o.select)),
+    : scored(detail::followed("pruner", parameters, o.select)),
       fields(o.granularity.grain().fields(scored)),
       list(o.granularity.grain().touched(parameters, fields)),
       sets(competing(fields, o)),
@@ -73,13 +61,7 @@ Pruner::Work::Work(const ParameterList& parameters, PrunerOptions o)
 void Pruner::Work::begin(const optim::StepContext& context) {
   const std::optional<double> sparsity = options.schedule(context.step);
   if (!sparsity) return;
-  const bool shared = std::any_of(context.parameters.begin(), context.parameters.end(), [&](const NamedParameter& p) {
-    return std::any_of(list.begin(), list.end(), [&](auto& mine) { return mine.parameter == p.parameter; });
-  });
-  if (!shared)
-    fail<ConfigError>(
-        "[pruner] none of its parameters is one of the optimizer's. Hint: a copied model has parameters of its "
-        "own; make both from the same model");
+  detail::check_shared("pruner", list, context);
   prune("pruner", context.step, to_sparsity("pruner", first_words(options.schedule.describe()), *sparsity));
   last_step = context.step;
   last_target = *sparsity;
@@ -91,9 +73,7 @@ Pruner::Work::Amount Pruner::Work::to_sparsity(const char* op, const std::string
 }
 
 void Pruner::Work::prune(const char* op, std::int64_t step, const Amount& amount) {
-  for (const NamedParameter& named : list)
-    if (named.parameter->value().packed())
-      fail<ConfigError>("[", op, "] '", named.name, "' is packed. Hint: prune the model before compact()");
+  for (const NamedParameter& named : list) detail::check_not_packed(op, named);
   if (options.loss && options.score.needs() != Needs{})
     gathered = gather(scored, options.loss, options.batches, options.score.needs(), options.gather);
   const std::vector<double> shares = shares_of_tensors(op, amount);

@@ -50,7 +50,8 @@ TEST(Messages, OfSensitivity) {
        },
        "[sensitivity] a sparsity must be in [0, 1], got 2"},
       {"nothing to scan", [=] { sensitivity(list, one, {.select = "x"}); },
-       "[sensitivity] none of 1 parameters is selected"},
+       "[sensitivity] none of 1 parameters is selected. Hint: the default takes those of rank 2 and more; "
+       ".select = optim::Select() takes all"},
       {"a metric of NaN", [=] { sensitivity(list, [] { return nan; }); },
        "[sensitivity] the metric of the model as it is is NaN"},
   };
