@@ -9,6 +9,9 @@ Index checked_size(Index size) {
   if (size < 0) fail<ShapeError>("[mask] a mask of ", size, " bits");
   return size;
 }
+void check_same_size(const Mask& a, const Mask& b) {
+  if (a.size() != b.size()) fail<ShapeError>("[mask] ", a.size(), " and ", b.size(), " bits");
+}
 }  // namespace
 
 Mask::Mask(Index size)
@@ -33,6 +36,26 @@ Index Mask::live() const noexcept {
   Index n = 0;
   for (std::uint64_t word : words_) n += std::popcount(word);
   return n;
+}
+
+Mask& Mask::operator&=(const Mask& other) {
+  if (!other.defined()) return *this;
+  if (!defined()) return *this = other;
+  check_same_size(*this, other);
+  for (std::size_t w = 0; w < words_.size(); ++w) words_[w] &= other.words_[w];
+  return *this;
+}
+Mask& Mask::operator|=(const Mask& other) {
+  if (!defined() || !other.defined()) return *this = Mask();
+  check_same_size(*this, other);
+  for (std::size_t w = 0; w < words_.size(); ++w) words_[w] |= other.words_[w];
+  return *this;
+}
+Mask Mask::operator~() const {
+  if (!defined()) fail<ShapeError>("[mask] an undefined mask has no size. Hint: Mask(size) is live everywhere");
+  std::vector<std::uint64_t> words = words_;
+  for (std::uint64_t& word : words) word = ~word;
+  return Mask(size_, std::move(words));
 }
 
 Tensor Mask::to_tensor(const Shape& shape) const {

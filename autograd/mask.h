@@ -35,6 +35,12 @@ class Mask {
   /// bool tensor of this shape, true = live. Errors: ShapeError.
   Tensor to_tensor(const Shape& shape) const;
 
+  /// Live in both, and live in one of them; an undefined mask is live everywhere. Errors: ShapeError for another size.
+  Mask& operator&=(const Mask& other);
+  Mask& operator|=(const Mask& other);
+  /// Live where this one is not. Errors: ShapeError if undefined, which has no size.
+  Mask operator~() const;
+
   friend bool operator==(const Mask&, const Mask&) = default;
 
  private:

@@ -33,19 +33,6 @@ Tensor sizes_of(const char* op, const Tensor& t) {
   return map_with(op, t.contiguous(), [](auto v) { return std::abs(v); });
 }
 
-Mask combined(const Mask& a, const Mask& b) {
-  std::vector<std::uint64_t> words = a.words();
-  for (std::size_t k = 0; k < words.size(); ++k) words[k] |= b.words()[k];
-  return Mask(a.size(), std::move(words));
-}
-
-/// What `mask` prunes is live.
-Mask inverted(const Mask& mask) {
-  std::vector<std::uint64_t> words = Mask(mask.size()).words();
-  for (std::size_t k = 0; k < words.size(); ++k) words[k] &= ~mask.words()[k];
-  return Mask(mask.size(), std::move(words));
-}
-
 bool any(const Tensor& sizes, const Mask& where) {
   return dispatch_floating("rigl", sizes.dtype(), [&]<class T>() {
     const T* v = sizes.data<T>();
@@ -125,9 +112,10 @@ class DynamicSparsity::Work final : public optim::StepHook {
       const Index k = std::min(count_of(method.name, fraction, live), n - live);
       if (k == 0) continue;
       const Candidate old{list[i].name, sizes_of(method.name, p.value()), mask};
-      const Candidate others{list[i].name, method.growth(list[i], i, step), inverted(mask)};
+      const Candidate others{list[i].name, method.growth(list[i], i, step), ~mask};
       if (method.by_gradient) check_gradient(list[i], others);
-      masks[i] = combined(prune_lowest({&old, 1}, n - live + k)[0], prune_lowest({&others, 1}, n - k)[0]);
+      masks[i] = prune_lowest({&old, 1}, n - live + k)[0];
+      masks[i] |= prune_lowest({&others, 1}, n - k)[0];
       grown += k;
     }
     for (std::size_t i = 0; i < list.size(); ++i)

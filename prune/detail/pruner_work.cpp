@@ -133,15 +133,8 @@ std::vector<double> Pruner::Work::shares_of_tensors(const char* op, const Amount
 }
 
 Mask Pruner::Work::combined(Mask made, const Mask& present) const {
-  const bool both = options.combine == Combine::intersect;
-  const bool either = options.combine == Combine::unite && options.mode == MaskMode::soft;
-  if ((both || either) && present.defined()) {
-    if (!made.defined()) return both ? present : Mask();
-    std::vector<std::uint64_t> words = made.words();
-    for (std::size_t w = 0; w < words.size(); ++w)
-      words[w] = both ? words[w] & present.words()[w] : words[w] | present.words()[w];
-    made = Mask(made.size(), std::move(words));
-  }
+  if (options.combine == Combine::intersect) made &= present;
+  if (options.combine == Combine::unite && options.mode == MaskMode::soft && present.defined()) made |= present;
   return made.live() == made.size() ? Mask() : made;
 }
 

@@ -61,6 +61,32 @@ TEST(Mask, RoundTripsThroughABoolTensorOfAnyLayout) {
   EXPECT_TRUE(throws<ShapeError>([&] { mask.to_tensor({13}); }, "[mask]", "[13]"));
 }
 
+TEST(Mask, CombinesAsSetsDo) {
+  Rng rng(3);
+  for (Index n : {1, 64, 65, 1000}) {
+    const Mask a(rng.bernoulli({n}, 0.5)), b(rng.bernoulli({n}, 0.3));
+    Mask both = a, either = a;
+    both &= b;
+    either |= b;
+    const Mask other = ~a;
+    for (Index i = 0; i < n; ++i) {
+      EXPECT_EQ(both[i], a[i] && b[i]);
+      EXPECT_EQ(either[i], a[i] || b[i]);
+      EXPECT_EQ(other[i], !a[i]);
+    }
+    EXPECT_EQ(other.live(), n - a.live()) << "bits behind the last stay 0";
+    Mask all;  // undefined: live everywhere
+    EXPECT_FALSE((all |= a).defined());
+    EXPECT_EQ(all &= a, a);
+    EXPECT_EQ(all &= Mask(), a);
+    EXPECT_FALSE((all |= Mask()).defined());
+  }
+  Mask three(3);
+  EXPECT_TRUE(throws<ShapeError>([&] { three &= Mask(4); }, "[mask]", "3 and 4 bits"));
+  EXPECT_TRUE(throws<ShapeError>([&] { three |= Mask(70); }, "[mask]", "3 and 70 bits"));
+  EXPECT_TRUE(throws<ShapeError>([] { ~Mask(); }, "[mask]", "no size"));
+}
+
 TEST(Mask, ZeroPrunedGivesExactZeros) {
   constexpr double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
   for (DType type : {DType::f32, DType::f64}) {
