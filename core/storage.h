@@ -51,6 +51,7 @@ class StoragePtr {
 
   Storage* operator->() const noexcept { return storage_; }
   explicit operator bool() const noexcept { return storage_ != nullptr; }
+  void prefetch() const noexcept { __builtin_prefetch(storage_, 1); }
   bool unique() const noexcept { return __atomic_load_n(&storage_->references, __ATOMIC_ACQUIRE) == 1; }
   friend bool operator==(const StoragePtr&, const StoragePtr&) = default;
 

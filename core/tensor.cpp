@@ -191,7 +191,7 @@ Tensor Tensor::borrow(void* values, Index size, const Shape& shape, DType type, 
   Tensor result;
   result.storage_ = StoragePtr(Storage::take(0));
   result.storage_->keep_alive = std::move(owner);
-  result.data_ = static_cast<std::byte*>(values);
+  result.data_ = values ? static_cast<std::byte*>(values) : result.storage_->data();  // an empty vector has none
   result.type_ = type;
   result.shape_ = shape;
   result.strides_ = row_major(shape);
@@ -203,7 +203,6 @@ Tensor Tensor::packed(const Shape& shape, DType type, std::unique_ptr<const Pack
   Tensor result;
   result.storage_ = StoragePtr(Storage::take(0));
   result.storage_->packed = std::move(representation);
-  result.data_ = result.storage_->data();
   result.type_ = type;
   result.shape_ = shape;
   result.strides_ = row_major(shape);
@@ -225,6 +224,14 @@ std::byte* Tensor::write_bytes(const char* op) {
   check_access(type_);
   ++storage_->version;
   storage_->writer = op;
+  return data_;
+}
+
+std::byte* Tensor::write_bytes_with_others(const char* op) {
+  check_access(type_);
+  const std::uint32_t version = __atomic_load_n(&storage_->version, __ATOMIC_RELAXED);
+  __atomic_store_n(&storage_->version, version + 1, __ATOMIC_RELAXED);
+  __atomic_store_n(&storage_->writer, op, __ATOMIC_RELAXED);
   return data_;
 }
 

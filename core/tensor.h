@@ -75,12 +75,14 @@ class Tensor {
   Index dim(int axis) const { return shape_[checked_axis("dim", axis, rank())]; }
   DType dtype() const noexcept { return type_; }
   bool is_contiguous() const noexcept { return contiguous_; }  ///< dense row-major
-  const Packed* packed() const noexcept { return storage_ ? storage_->packed.get() : nullptr; }
+  const Packed* packed() const noexcept { return storage_ && !data_ ? storage_->packed.get() : nullptr; }
   std::uint32_t version() const noexcept { return storage_ ? storage_->version : 0; }
   const char* writer() const noexcept { return storage_ ? storage_->writer : "nothing"; }
   /// True if no other tensor shares the storage, so that it may be reused.
   bool sole_owner() const noexcept { return storage_ && storage_.unique(); }
   bool shares_storage(const Tensor& other) const noexcept { return storage_ == other.storage_; }
+  /// Asks for the cache line that writing, copying and dropping the tensor touch.
+  void prefetch() const noexcept { storage_.prefetch(); }
 
   // --- values ------------------------------------------------------------------------------------------------------
   /// First element, to be read with strides(). Errors: DTypeError; ConfigError for undefined or packed storage.
@@ -103,6 +105,8 @@ class Tensor {
     return data_;
   }
   std::byte* write_bytes(const char* op);
+  /// The same where other threads do so with tensors of the same storage: of all they raise the version by, one is sure.
+  std::byte* write_bytes_with_others(const char* op);
 
   /// The only element, as double. Errors: ShapeError for any other size.
   double item() const;
@@ -153,14 +157,14 @@ class Tensor {
  private:
   static Tensor borrow(void* values, Index size, const Shape& shape, DType type, std::shared_ptr<void> owner);
   void check_access(DType type) const {
-    if (!storage_ || type_ != type || storage_->packed) [[unlikely]]
+    if (!storage_ || !data_ || type_ != type) [[unlikely]]
       refuse_access(type);
   }
   [[noreturn]] void refuse_access(DType type) const;
   void set_layout(const Shape& shape, const Dims& strides);
 
   StoragePtr storage_;
-  std::byte* data_ = nullptr;
+  std::byte* data_ = nullptr;  // null if packed
   DType type_ = DType::f32;
   bool contiguous_ = true;
   Shape shape_;

@@ -16,6 +16,7 @@ class Centralize final : public TransformOf<Centralize> {
   Span measures() const override { return Span::unit; }
   bool takes_whole_units() const override { return true; }
   bool keeps_zeros() const override { return true; }  // where the mask is 0: both verbs leave that alone
+  bool passes_nonfinite() const override { return true; }
   template <class T>
   std::array<Figure, 2> measure(Block<T>& b) const {
     return {b.sum(), static_cast<Figure>(b.live())};
@@ -68,6 +69,7 @@ class Scale final : public TransformOf<Scale> {
   std::string name() const override { return "scale"; }
   std::string settings() const override { return detail::describe("factor", factor_); }
   bool keeps_zeros() const override { return true; }
+  bool passes_nonfinite() const override { return true; }
   void begin(const StepContext& context) override { now_ = checked(factor_.at(context.step)); }
   template <class T>
   void apply(Block<T>& b) const {
@@ -90,6 +92,7 @@ class AddNoise final : public TransformOf<AddNoise> {
   }
   std::string name() const override { return "add_noise"; }
   std::string settings() const override { return join(eta_.describe(), ", gamma ", gamma_, ", seed ", seed_); }
+  bool passes_nonfinite() const override { return true; }
   void begin(const StepContext& context) override {
     const auto t = static_cast<double>(context.step);
     deviation_ = std::sqrt(eta_.at(context.step) / std::pow(1 + t, gamma_));
@@ -150,6 +153,7 @@ class WeightDecay final : public TransformOf<WeightDecay> {
     return rate_.describe() + (how_ == Decay::coupled ? ", coupled" : ", decoupled");
   }
   bool keeps_zeros() const override { return true; }
+  bool passes_nonfinite() const override { return true; }
   void begin(const StepContext& context) override { now_ = rate_.at(context.step); }
   template <class T>
   void apply(Block<T>& b) const {

@@ -103,6 +103,9 @@ class Transform {
   virtual bool may_skip() const { return false; }
   /// Its figure is not finite if, and only if, one of the entries measured is not: it serves as the finite check.
   virtual bool finds_nonfinite() const { return false; }
+  /// Where an entry is not finite, it is not so behind this transform either, or others are not: a figure that is
+  /// measured behind it still serves as the finite check.
+  virtual bool passes_nonfinite() const { return false; }
 
   /// Once, for each parameter it is to work on. Errors: ConfigError if it cannot.
   virtual void check(const NamedParameter&) const {}

@@ -1,12 +1,16 @@
-// What the files of the pipeline share: dispatch on the element type, offsets into untyped memory, mask windows.
+// What the files of the pipeline share: dispatch on the element type, loops, offsets into untyped memory, mask windows.
 #pragma once
 
 #include <algorithm>
+#include <cstddef>
 #include <cstdint>
 
 #include "espalier/core/kernels/step.h"
 
 namespace espalier::optim::detail {
+
+/// Who wrote the values, in the texts of errors.
+inline constexpr const char* op = "optimizer step";
 
 template <class T>
 T* offset(void* base, Index by) {
@@ -23,6 +27,20 @@ void by_type(int type, F&& f) {
 template <class F>
 void for_each_block(Index begin, Index end, Index block, F&& f) {
   for (Index at = begin; at < end; at += block) f(at, std::min(block, end - at));
+}
+
+/// f(k) for each k in [begin, end), some turns before near(k), and some turns before that far(k). What f looks at lies far
+/// apart, and out of the cache since the last sweep: far asks for it, near for what can be found with that.
+template <class Far, class Near, class F>
+void for_each_far(std::size_t begin, std::size_t end, Far far, Near near, F f) {
+  constexpr std::size_t turns = 8;
+  for (std::size_t k = begin; k < std::min(begin + 2 * turns, end); ++k) far(k);
+  for (std::size_t k = begin; k < std::min(begin + turns, end); ++k) near(k);
+  for (std::size_t k = begin; k < end; ++k) {
+    if (end - k > 2 * turns) far(k + 2 * turns);
+    if (end - k > turns) near(k + turns);
+    f(k);
+  }
 }
 
 /// Bits [begin, begin + size) of a mask as words that start with the first of them: in place where a word starts there,

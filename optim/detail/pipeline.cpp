@@ -6,34 +6,14 @@
 #include <utility>
 
 #include "espalier/core/parallel.h"
-#include "espalier/core/storage.h"
 #include "espalier/optim/detail/blocks.h"
 
 namespace espalier::optim {
 namespace {
 
-using detail::by_type, detail::for_each_block, detail::offset;
+using detail::by_type, detail::for_each_block, detail::for_each_far, detail::offset, detail::op;
 
 constexpr Index task_elements = 1 << 16;  // 256 KB of f32: worth handing to another thread
-constexpr const char* op = "optimizer step";
-
-/// Calls f(k) for k in [begin, end), and fetch(k) some turns before: what lies far apart, and out of the cache since the
-/// last sweep, is there when it is needed.
-template <class Fetch, class F>
-void for_each_far(std::size_t begin, std::size_t end, Fetch fetch, F f) {
-  constexpr std::size_t turns = 8;
-  for (std::size_t k = begin; k < end; ++k) {
-    if (k + turns < end) fetch(k + turns);
-    f(k);
-  }
-}
-void fetch(const ParameterState& p) {
-  for (std::size_t at = 0; at < sizeof p; at += 64) __builtin_prefetch(reinterpret_cast<const std::byte*>(&p) + at);
-}
-/// Where the header of a tensor's memory lies, unless the tensor is a view.
-void fetch_header(const void* values) {
-  if (values) __builtin_prefetch(static_cast<const std::byte*>(values) - sizeof(Storage), 1);
-}
 
 }  // namespace
 
@@ -100,12 +80,12 @@ void Pipeline::look_at_parameters(StepReport& report) {
     updates_now_[i] = updates_[i] + has_gradient_[i];
     rows_[i] = make_row(i);
   };
-  // Headers lie far apart, so that looking is waiting for memory. What is made dense is made so by this thread, whose
-  // memory it comes from.
-  const auto far = [&](std::size_t i) { fetch(*parameters_[i].parameter); };
+  // What is made dense is made so by this thread, whose memory it comes from.
+  const auto far = [&](std::size_t i) { parameters_[i].parameter->prefetch(); };
   const auto n = static_cast<Index>(parameters_.size());
   parallel_for(n, wants_dense_ ? n : 128, [&](Index begin, Index end) {
-    for_each_far(static_cast<std::size_t>(begin), static_cast<std::size_t>(end), far, look);
+    for_each_far(
+        static_cast<std::size_t>(begin), static_cast<std::size_t>(end), far, [](std::size_t) {}, look);
   });
   std::erase_if(rows_, [&](const Row& row) { return !has_gradient_[row.parameter]; });
   report.with_gradient = static_cast<Index>(rows_.size());
@@ -125,7 +105,7 @@ void Pipeline::run_hooks(const StepContext& context, StepReport& report) {
   if (options_.nonfinite != Nonfinite::propagate) {  // a mask that a hook sets cannot be taken back
     cut_into_tasks();
     run(Sweep{.check = true});
-    if (!all_finite(true) && !handle_nonfinite(report)) {
+    if (!all_finite(true) && !handle_nonfinite(report, 0)) {
       report.skipped = true;
       return;
     }
@@ -138,7 +118,7 @@ void Pipeline::run_hooks(const StepContext& context, StepReport& report) {
 
 Pipeline::Row Pipeline::make_row(std::size_t i) const {
   const ParameterState& p = *parameters_[i].parameter;
-  // Written through only after start_writing(), which raises the versions.
+  // Written through only behind raise_versions().
   const auto bytes = [](const Tensor& t) { return t.defined() ? const_cast<std::byte*>(t.bytes()) : nullptr; };
   const bool soft = p.mask_mode() == MaskMode::soft, masked = p.mask().defined();
   const RowSparse* sparse = wants_dense_ ? nullptr : p.row_gradient();
@@ -217,12 +197,13 @@ bool Pipeline::run_sweeps(const StepContext& context, StepReport& report) {
     if (sweep.writes() && !writing_) start_writing();
     run(sweep);
     if (sweep.check && !all_finite(!sweep.check_is_measure)) {
-      if (!handle_nonfinite(report)) return false;
+      if (!handle_nonfinite(report, sweep.upto)) return false;
       begin_stages(context);  // zeroed: once more, from the beginning
       run(sweep);
     }
     if (sweep.measures()) {
-      if (options_.nonfinite == Nonfinite::propagate && first && !all_finite(false)) handle_nonfinite(report);
+      if (options_.nonfinite == Nonfinite::propagate && first && !all_finite(false))
+        handle_nonfinite(report, sweep.upto);
       if (!hand_out_figures(sweep, context, report)) return false;
     }
     if (sweep.store) gradient_scale_ = 1;
@@ -233,17 +214,6 @@ bool Pipeline::run_sweeps(const StepContext& context, StepReport& report) {
 
 void Pipeline::start_writing() {
   writing_ = true;
-  const auto far = [&](std::size_t r) {
-    fetch(*parameters_[rows_[r].parameter].parameter);
-    fetch_header(rows_[r].value);
-  };
-  for_each_far(0, rows_.size(), far, [&](std::size_t r) {
-    ParameterState& p = *parameters_[rows_[r].parameter].parameter;
-    if (wants_dense_) p.mutable_grad().write_bytes(op);
-    if (goal_ == Goal::change_gradients) return;
-    p.mutable_value().write_bytes(op);
-    if (rows_[r].soft_mask) p.mutable_dense().write_bytes(op);
-  });
   if (goal_ == Goal::update_values && masks_moved_.exchange(false)) fit_states_to_masks();
 }
 
@@ -252,7 +222,7 @@ bool Pipeline::all_finite(bool counts) const {
   return std::all_of(figures_.begin(), figures_.end(), [](const Figures& f) { return std::isfinite(f[0]); });
 }
 
-bool Pipeline::handle_nonfinite(StepReport& report) {
+bool Pipeline::handle_nonfinite(StepReport& report, std::size_t stages_ahead) {
   Index count = 0, first = -1;
   const Row* where = nullptr;
   for (Row& row : rows_) {
@@ -274,6 +244,14 @@ bool Pipeline::handle_nonfinite(StepReport& report) {
           if (!std::isfinite(g[i])) g[i] = 0;
       });
     });
+  }
+  if (count == 0 && stages_ahead > 0) {  // a transform's doing
+    if (options_.nonfinite == Nonfinite::throw_error)
+      fail<NonFiniteError>("[step] the gradients are finite, but what ", stages_[stages_ahead - 1].name,
+                           " makes of them is not. No weight was changed. Hint: so large numbers overflow; scale the "
+                           "loss down, or clip_by_value() first");
+    if (options_.nonfinite == Nonfinite::skip_step) report.skipped_by = "nonfinite";
+    return options_.nonfinite != Nonfinite::skip_step;
   }
   if (count == 0)  // a sum of powers beyond the range of any number
     fail<ConfigError>("[step] the norm is too large to be computed with this p. Hint: a smaller p, or infinity");
@@ -300,11 +278,10 @@ void Pipeline::finish(StepReport& report) {
     record->active = stage.active;
   }
   if (goal_ == Goal::update_values) {
-    const auto far = [&](std::size_t r) {
-      fetch(*parameters_[rows_[r].parameter].parameter);
-      fetch_header(rows_[r].gradient);
-    };
-    for_each_far(0, rows_.size(), far, [&](std::size_t r) { parameters_[rows_[r].parameter].parameter->clear_grad(); });
+    const auto parameter = [&](std::size_t r) -> ParameterState& { return *parameters_[rows_[r].parameter].parameter; };
+    for_each_far(
+        0, rows_.size(), [&](std::size_t r) { parameter(r).prefetch(); },
+        [&](std::size_t r) { parameter(r).prefetch_grad(); }, [&](std::size_t r) { parameter(r).clear_grad(); });
     backwards_ = 0;
     if (report.skipped) {
       ++skipped_;

@@ -124,6 +124,8 @@ class Pipeline final {
   bool run_sweeps(const StepContext& context, StepReport& report);
   bool needed(const Sweep& sweep) const;
   void start_writing();
+  /// Of all that writing sweeps write in these pieces' parameters.
+  void raise_versions(std::size_t first_piece, std::size_t last_piece);
   void fit_states_to_masks();
   bool has_hard_mask(std::size_t parameter) const;
   void zero_dead_states(std::size_t parameter);
@@ -155,8 +157,9 @@ class Pipeline final {
   bool hand_out_figures(const Sweep& sweep, const StepContext& context, StepReport& report);
   void collect_figures(Stage& stage);
   bool all_finite(bool counts) const;
-  /// False if the step is to be skipped. Errors: NonFiniteError.
-  bool handle_nonfinite(StepReport& report);
+  /// Something was found not to be finite, behind this many stages. False if the step is to be skipped. Errors:
+  /// NonFiniteError.
+  bool handle_nonfinite(StepReport& report, std::size_t stages_ahead);
   void finish(StepReport& report);
 
   ParameterList parameters_;

@@ -264,7 +264,8 @@ void Pipeline::plan() {
     return;
   }
   first.check = true;
-  first.check_is_measure = first.upto == 0;
+  first.check_is_measure = std::all_of(stages_.begin(), stages_.begin() + static_cast<std::ptrdiff_t>(first.upto),
+                                       [](const Stage& stage) { return stage.transform->passes_nonfinite(); });
   std::vector<std::uint8_t> seen(parameters_.size());
   for (std::size_t t = first.measure; t < first.measure_end; ++t) {
     first.check_is_measure &= stages_[t].transform->finds_nonfinite() && stages_[t].span != Span::unit;

@@ -12,7 +12,7 @@
 namespace espalier::optim {
 namespace {
 
-using detail::by_type, detail::for_each_block, detail::offset;
+using detail::by_type, detail::for_each_block, detail::for_each_far, detail::offset, detail::op;
 
 Figure combine(Combine how, Figure a, Figure b) {
   if (how == Combine::sum) return a + b;
@@ -34,7 +34,9 @@ void Pipeline::run(const Sweep& sweep) {
   checks_.assign(pieces_.size(), 0);
   if (sweep.whole) return run_whole(sweep);
   parallel_for(static_cast<Index>(tasks_.size()) - 1, 1, [&](Index first, Index last) {
-    for (std::size_t k = tasks_[static_cast<std::size_t>(first)]; k < tasks_[static_cast<std::size_t>(last)]; ++k)
+    const std::size_t begin = tasks_[static_cast<std::size_t>(first)], end = tasks_[static_cast<std::size_t>(last)];
+    if (sweep.writes()) raise_versions(begin, end);
+    for (std::size_t k = begin; k < end; ++k)
       by_type(rows_[pieces_[k].row].type, [&]<class T>() { run_piece<T>(sweep, k); });
   });
 }
@@ -42,6 +44,7 @@ void Pipeline::run(const Sweep& sweep) {
 void Pipeline::run_whole(const Sweep& sweep) {
   for (const Row& row : rows_) {  // one after the other: such transforms use all threads for one tensor
     if (row.first_piece == row.last_piece) continue;
+    if (sweep.writes()) raise_versions(row.first_piece, row.last_piece);
     by_type(row.type, [&]<class T>() {
       MaskWindows windows;
       Block<T> b = make_block<T>(row, 0, row.size, sweep.on_values, windows);
@@ -55,6 +58,23 @@ void Pipeline::run_whole(const Sweep& sweep) {
       for (std::size_t k = row.first_piece; k < row.last_piece; ++k) keeps_[k] = b.keep_;
     });
   }
+}
+
+void Pipeline::raise_versions(std::size_t first_piece, std::size_t last_piece) {
+  const auto parameter = [&](std::size_t k) -> ParameterState& {
+    return *parameters_[rows_[pieces_[k].row].parameter].parameter;
+  };
+  for_each_far(
+      first_piece, last_piece, [&](std::size_t k) { __builtin_prefetch(&parameter(k).value()); },
+      [&](std::size_t k) { parameter(k).value().prefetch(); },
+      [&](std::size_t k) {
+        if (pieces_[k].begin > 0) return;  // done with the first piece
+        ParameterState& p = parameter(k);
+        if (wants_dense_) p.mutable_grad().write_bytes_with_others(op);
+        if (goal_ == Goal::change_gradients) return;
+        p.mutable_value().write_bytes_with_others(op);
+        if (rows_[pieces_[k].row].soft_mask) p.mutable_dense().write_bytes_with_others(op);
+      });
 }
 
 template <class T>
@@ -246,11 +266,15 @@ const Pipeline::Stage* Pipeline::measuring_stage(const Sweep& sweep, const Row& 
 
 void Pipeline::collect_figures(Stage& stage) {
   const Combine how = stage.transform->combines();
-  measured_parameters_.clear();
-  measured_figures_.clear();
-  measured_second_.clear();
-  measured_sizes_.clear();
-  Figures total{};
+  const auto resize_measured = [&](std::size_t n) {
+    measured_parameters_.resize(n);
+    measured_figures_.resize(n);
+    measured_second_.resize(n);
+    measured_sizes_.resize(n);
+  };
+  resize_measured(rows_.size());
+  std::size_t n = 0;
+  Figure total = 0, total_second = 0;  // apart, in registers: figures in memory cost more than they add up
   for (const Row& row : rows_) {
     if (!stage.selected[row.parameter]) continue;
     Figures* own = stage.figures.data() + stage.first_figure[row.parameter];
@@ -264,16 +288,21 @@ void Pipeline::collect_figures(Stage& stage) {
       }
       continue;
     }
-    Figures figures{};
-    for (std::size_t k = row.first_piece; k < row.last_piece; ++k) combine_into(figures, how, figures_[k]);
-    if (stage.span == Span::tensor) *own = figures;
-    measured_parameters_.push_back(row.parameter);
-    measured_figures_.push_back(figures[0]);
-    measured_second_.push_back(figures[1]);
-    measured_sizes_.push_back(row.size);
-    combine_into(total, how, figures);
+    Figure figure = 0, second = 0;
+    for (std::size_t k = row.first_piece; k < row.last_piece; ++k) {
+      figure = combine(how, figure, figures_[k][0]);
+      second = combine(how, second, figures_[k][1]);
+    }
+    if (stage.span == Span::tensor) *own = {figure, second};
+    measured_parameters_[n] = row.parameter;
+    measured_figures_[n] = figure;
+    measured_second_[n] = second;
+    measured_sizes_[n++] = row.size;
+    total = combine(how, total, figure);
+    total_second = combine(how, total_second, second);
   }
-  if (stage.span == Span::everything) stage.figures.front() = total;
+  resize_measured(n);
+  if (stage.span == Span::everything) stage.figures.front() = {total, total_second};
 }
 
 bool Pipeline::hand_out_figures(const Sweep& sweep, const StepContext& context, StepReport& report) {

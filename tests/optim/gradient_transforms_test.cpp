@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cmath>
 #include <limits>
 
 #include "espalier/core/kernels/random_normal.h"
@@ -29,6 +30,46 @@ std::vector<double> transformed(const std::vector<double>& g, const Chain& chain
 bool is_live(const Parameter& p, std::size_t i) { return !p.mask().defined() || p.mask()[static_cast<Index>(i)]; }
 
 const Shape shapes[] = {{6, 5}, {100, 333}, {3, 9001}, {1000, 3}, {4, 3, 3, 3}};
+
+/// Transforms that stand ahead of a clip, whose norm then is the finite check.
+const Chain ahead_of_clips[] = {
+    centralize({.select = Select()}),           scale(0.5),       scale(0), add_noise({.eta = 0.01}),
+    weight_decay(0.1, {.how = Decay::coupled}), weight_decay(0.1)};
+
+TEST(TransformsAheadOfAClip, LetWhatIsNotFiniteBeFound) {
+  for (const Chain& first : ahead_of_clips)
+    for (const DType type : {DType::f32, DType::f64})
+      for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+        const Parameter fine = parameter("fine", {1, 2, 3, 4}, type, {2, 2});
+        const Parameter broken = parameter("broken", std::vector<double>(6, 1), type, {2, 3});
+        Optimizer opt(list_of(fine, broken), chain(first, clip_by_global_norm(1.0), sgd({.lr = 0.1})));
+        give_gradient(fine, {1, 2, 3, 4});
+        give_gradient(broken, {1, 1, 1, 1, bad, 2});
+        EXPECT_TRUE(espalier::testing::throws<NonFiniteError>([&] { opt.step(); }, "'broken'", "index 4", "; 1 of all"))
+            << opt.describe();
+        EXPECT_EQ(values_of(fine.value()), (std::vector<double>{1, 2, 3, 4}));
+        EXPECT_EQ(values_of(broken.value()), std::vector<double>(6, 1));
+
+        broken.ref()->set_mask(every_dead(6, 3, 1));  // entry 4 is dead: its gradient is of no meaning
+        give_gradient(broken, {1, 1, 1, 1, bad, 2});
+        EXPECT_NO_THROW(opt.step()) << opt.describe();
+        for (double w : values_of(broken.value())) EXPECT_TRUE(std::isfinite(w)) << opt.describe();
+      }
+}
+
+TEST(TransformsAheadOfAClip, MayOverflowThemselves) {
+  const auto step = [](Nonfinite policy, const Parameter& p) {
+    Optimizer opt(list_of(p), chain(centralize({.select = Select()}), clip_by_global_norm(1.0), sgd({.lr = 0.1})),
+                  {.nonfinite = policy});
+    give_gradient(p, {3e38, -3e38, -3e38, -3e38});  // the first lies 4.5e38 above the mean
+    return opt.step();
+  };
+  const Parameter p = parameter("p", {1, 2, 3, 4}, DType::f32, {1, 4});
+  EXPECT_TRUE(espalier::testing::throws<NonFiniteError>([&] { step(Nonfinite::throw_error, p); }, "are finite",
+                                                        "centralize", "No weight was changed"));
+  EXPECT_EQ(step(Nonfinite::skip_step, p).skipped_by, "nonfinite");
+  EXPECT_EQ(values_of(p.value()), (std::vector<double>{1, 2, 3, 4}));
+}
 
 TEST(Centralize, SubtractsTheMeanOfTheLiveWeightsOfEachUnit) {
   for (const Shape& shape : shapes)
