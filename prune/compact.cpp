@@ -44,12 +44,10 @@ bool compact(const Subject& subject, const Tensor& sample, const CompactOptions&
     CompactLayer& row = result.layers[layer++];
     const auto found =
         std::find_if(packable.begin(), packable.end(), [&](const Packable& weight) { return weight.parameter == &p; });
-    if (found != packable.end()) {
+    if (found != packable.end())
       pack(p, found->geometry, options.kernels, row);
-    } else {
-      row.kernel.fill("dense");
-      row.reason = options.pack ? "ops without a sparse kernel read it" : "not asked for";
-    }
+    else
+      leave_dense(row, options.pack ? no_sparse_kernel : "not asked for");
     row_after(row, p);
   }
   fill_costs(result, cost_before, cost_of(subject, sample, measure));
@@ -63,6 +61,29 @@ bool compact(const Subject& subject, const Tensor& sample, const CompactOptions&
                                outcome.nodes, subject.parameters, settings, "packing the weights");
   report = std::move(result);
   return true;
+}
+
+std::vector<CompactLayer> repack(const ParameterList& parameters, const Subject& copy, const Tensor& sample,
+                                 Kernels how) {
+  for (const NamedParameter& named : copy.parameters) densify(*named.parameter);
+  const std::vector<Packable> packable = packable_weights(trace(copy.run, sample, copy.buffers));
+  std::vector<CompactLayer> layers;
+  for (std::size_t i = 0; i < parameters.size(); ++i) {
+    ParameterState& p = *parameters[i].parameter;
+    if (!p.value().packed()) continue;
+    CompactLayer row = row_before(parameters[i]);
+    densify(p);
+    const ParameterState* const of_copy = copy.parameters[i].parameter.get();
+    const auto found = std::find_if(packable.begin(), packable.end(),
+                                    [&](const Packable& weight) { return weight.parameter == of_copy; });
+    if (found != packable.end())
+      pack(p, found->geometry, how, row);
+    else
+      leave_dense(row, no_sparse_kernel);
+    row_after(row, p);
+    layers.push_back(std::move(row));
+  }
+  return layers;
 }
 
 }  // namespace detail

@@ -135,6 +135,10 @@ M copy_for_sample(const M& model) {
 /// False: once more on a fresh copy, without trust (see detail::Trust).
 bool compact(const Subject& copy, const Tensor& sample, const CompactOptions& options, bool trusting,
              CompactReport& report);
+/// Chooses anew for the weights that are packed, as `copy` of their model reads them; what it no longer reads as a weight
+/// alone becomes dense.
+std::vector<CompactLayer> repack(const ParameterList& parameters, const Subject& copy, const Tensor& sample,
+                                 Kernels how);
 
 }  // namespace detail
 
@@ -152,10 +156,13 @@ Model compact(const Model& model, const Tensor& sample, CompactOptions options =
   return again;
 }
 
-/// Chooses anew for the weights that are packed, on the machine it runs on.
+/// Chooses anew for the weights that are packed, on the machine it runs on. The sample tells how large the images of
+/// convolutions are. Cost: a pass over the sample by a copy of the model, and some milliseconds a layer to measure.
 template <Compactable Model>
-void repack(Model& model, CompactOptions options = {}, CompactReport* report = nullptr) {
-  std::vector<CompactLayer> layers = detail::repack(model.parameters(), options.kernels);
+void repack(Model& model, const Tensor& sample, CompactOptions options = {}, CompactReport* report = nullptr) {
+  const Model copy = detail::copy_for_sample(model);
+  std::vector<CompactLayer> layers =
+      detail::repack(model.parameters(), detail::subject_of(copy), sample, options.kernels);
   if (!report) return;
   *report = {};
   report->layers = std::move(layers);

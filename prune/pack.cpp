@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
+#include <utility>
 
 #include "espalier/core/packed_linear.h"
 #include "espalier/core/table.h"
@@ -74,14 +75,16 @@ std::optional<ConvGeometry> geometry_of(const Graph& graph, const Graph::Node& n
 
 }  // namespace
 
+void leave_dense(CompactLayer& row, std::string reason) {
+  row.kernel.fill("dense");
+  row.reason = std::move(reason);
+}
+
 void pack(ParameterState& p, const std::optional<ConvGeometry>& geometry, Kernels how, CompactLayer& row) {
   const Tensor weight = p.value();
   const Index live = live_entries(weight);
-  row.kernel.fill("dense");
-  if (weight.size() == 0 || static_cast<double>(live) > (1 - least_sparsity) * static_cast<double>(weight.size())) {
-    row.reason = weight.size() == 0 ? "empty" : live == weight.size() ? "no zeros" : "too few zeros";
-    return;
-  }
+  if (weight.size() == 0 || static_cast<double>(live) > (1 - least_sparsity) * static_cast<double>(weight.size()))
+    return leave_dense(row, weight.size() == 0 ? "empty" : live == weight.size() ? "no zeros" : "too few zeros");
   KernelChoices choices;
   if (how == Kernels::fixed || (weight.rank() > 2 && !geometry)) {
     const KernelChoice structure = structure_of(weight);
@@ -143,20 +146,6 @@ void row_after(CompactLayer& row, const ParameterState& p) {
   row.after = p.value().shape();
   row.live_after = live_entries(p.value());
   row.bytes_after = bytes_of(p.value());
-}
-
-std::vector<CompactLayer> repack(const ParameterList& parameters, Kernels how) {
-  std::vector<CompactLayer> layers;
-  for (const NamedParameter& named : parameters) {
-    ParameterState& p = *named.parameter;
-    if (!p.value().packed()) continue;
-    CompactLayer row = row_before(named);
-    densify(p);
-    pack(p, std::nullopt, how, row);
-    row_after(row, p);
-    layers.push_back(std::move(row));
-  }
-  return layers;
 }
 
 }  // namespace espalier::prune::detail

@@ -54,12 +54,13 @@ struct Packable {
 };
 std::vector<Packable> packable_weights(const Graph& graph);
 
+/// The row of a weight that no sparse kernel runs.
+void leave_dense(CompactLayer& row, std::string reason);
+inline constexpr const char* no_sparse_kernel = "ops without a sparse kernel read it";
 /// Packs a dense weight if a batch class gains by it; fills kernels and reason.
 void pack(ParameterState& p, const std::optional<ConvGeometry>& geometry, Kernels how, CompactLayer& row);
 /// Soft masks are frozen, packed values become dense.
 void densify(ParameterState& p);
-/// Chooses anew for the weights that are packed; those of convolutions, whose images it does not see, by the table.
-std::vector<CompactLayer> repack(const ParameterList& parameters, Kernels how);
 
 }  // namespace detail
 }  // namespace espalier::prune

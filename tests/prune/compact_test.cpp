@@ -518,10 +518,10 @@ TEST(Repack, ChoosesAnewAndKeepsTheOutputs) {
   nn::Sequential small = compact(net, x, fixed);
   const Tensor y = small(x).value();
   CompactReport report;
-  repack(small, {.kernels = Kernels::measured}, &report);
+  repack(small, x, {.kernels = Kernels::measured}, &report);
   EXPECT_FALSE(report.layers.empty());
   EXPECT_TRUE(allclose(small(x).value(), y, 1e-5, 1e-6));
-  repack(small, fixed);
+  repack(small, x, fixed);
   EXPECT_TRUE(equal(small(x).value(), y) || report.layers.size() < 3);
 }
 

@@ -242,6 +242,21 @@ TEST(Dynamic, MasksThatAreThereStayAndDensitiesMayDiffer) {
   EXPECT_FALSE(c.mask().defined());  // a dense layer has nothing to exchange
 }
 
+TEST(Dynamic, StartsWithTheSparsitiesOfErdosRenyiKernel) {
+  const Parameter wide(Rng(1).normal({100, 200}), "wide"), narrow(Rng(2).normal({10, 100}), "narrow");
+  const ParameterList list = list_of(wide, narrow);
+  const std::vector<double> each = erk()(list, 0.9);
+  ASSERT_LT(each[1], each[0] - 0.1);
+  for (const bool by_gradient : {false, true}) {
+    const DynamicSparsity d = by_gradient ? rigl(list, {.sparsity = 0.9, .distribution = erk(), .steps = 100})
+                                          : set(list, {.sparsity = 0.9, .distribution = erk()});
+    EXPECT_NEAR(static_cast<double>(live_weights(*wide.ref())), (1 - each[0]) * 20000, 0.5);
+    EXPECT_NEAR(static_cast<double>(live_weights(*narrow.ref())), (1 - each[1]) * 1000, 0.5);
+    wide.ref()->set_mask(Mask());
+    narrow.ref()->set_mask(Mask());
+  }
+}
+
 TEST(Dynamic, OddSizesAndNothing) {
   for (double s : {0.0, 0.5, 1.0}) {
     const Parameter empty(Tensor::zeros({0, 4}), "empty"), one(Tensor::ones({1, 1}), "one"),

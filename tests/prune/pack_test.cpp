@@ -10,6 +10,7 @@
 #include "espalier/core/matmul.h"
 #include "espalier/core/packed_linear.h"
 #include "espalier/core/rng.h"
+#include "espalier/nn/activation.h"
 #include "espalier/nn/conv.h"
 #include "espalier/nn/flatten.h"
 #include "espalier/nn/linear.h"
@@ -45,6 +46,36 @@ TEST(Pack, ConvolutionsArePackedAndRunTheSame) {
     const Tensor one = rng.normal({1, 3, 9, 10});  // another batch class
     EXPECT_TRUE(allclose(small(one).value(), net(one).value(), 1e-4, 1e-5));
   }
+}
+
+TEST(Repack, SeesTheImagesOfConvolutions) {
+  Rng rng(2);
+  nn::Sequential net(nn::Conv2d(rng, 16, 32, 3, {.padding = 1}), nn::Flatten(), nn::Linear(rng, 32 * 64, 10));
+  Pruner(net.parameters(), {.scope = Scope::tensor}).to_sparsity(0.95);
+  const Tensor x = rng.normal({2, 16, 8, 8});
+  nn::Sequential small = compact(net, x, fixed);
+  ASSERT_NE(packed_of(small.get<nn::Conv2d>(0).weight), nullptr);
+  CompactReport report;
+  repack(small, x, {.kernels = Kernels::measured}, &report);
+  ASSERT_EQ(report.layers.size(), 2u);
+  EXPECT_EQ(report.layers[0].name, "0.weight");
+  EXPECT_NE(report.layers[0].reason.find("dense / sparse us: 1: "), std::string::npos) << report.layers[0].reason;
+  EXPECT_TRUE(allclose(small(x).value(), net(x).value(), 1e-4, 1e-5));
+}
+
+TEST(Pack, PatternsThatAPrunerMadeRunAsPatterns) {
+  Rng rng(3);
+  nn::Sequential net(nn::Linear(rng, 64, 96), nn::Relu(), nn::Linear(rng, 96, 40));
+  Pruner(net.parameters(), {.granularity = n_m({.keep = 2, .of = 8})}).to_sparsity(0.75);
+  const Tensor x = rng.normal({20, 64});
+  CompactReport report;
+  nn::Sequential small = compact(net, x, {.kernels = Kernels::fixed, .cut = false}, &report);
+  for (const std::size_t layer : {0u, 1u}) {
+    EXPECT_EQ(report.layers[layer].kernel[2], "n:m");
+    EXPECT_NE(report.layers[layer].reason.find("n:m"), std::string::npos) << report.layers[layer].reason;
+  }
+  EXPECT_NE(packed_of(small.get<nn::Linear>(0).weight)->describe().find("2:8"), std::string::npos);
+  EXPECT_TRUE(allclose(small(x).value(), net(x).value(), 1e-5, 1e-6));
 }
 
 TEST(Pack, ConvolutionsOfSequencesAndGroups) {
@@ -97,7 +128,7 @@ TEST(Pack, BlocksAndGroupsAreFoundAndNamed) {
   EXPECT_NE(packed_of(small.get<nn::Linear>(1).weight)->describe().find("1:4"), std::string::npos);
   EXPECT_EQ(packed_of(small.get<nn::Linear>(1).weight)->live(), 64 * 24);
   EXPECT_TRUE(allclose(small(x).value(), net(x).value(), 1e-4, 1e-5));
-  repack(small, CompactOptions{}, &report);
+  repack(small, x, CompactOptions{}, &report);
   EXPECT_TRUE(allclose(small(x).value(), net(x).value(), 1e-4, 1e-5));
   EXPECT_NE(report.layers[0].reason.find("dense / sparse / blocked us: 1: "), std::string::npos);
 }
