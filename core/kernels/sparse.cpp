@@ -486,7 +486,9 @@ void samples(const SparseMatrix<T>& w, const T* x, Index batch, const T* bias, T
   const Index most = 4 * sparse<T>().lanes, tiles = detail::chunk_count(batch, most), rows = w.panel_rows();
   const auto length_of = [&](Index tile) { return panel_length<T>(batch - tile * most); };
   const auto samples_of = [&](Index tile) { return std::min(most, batch - tile * most); };
-  if (tiles >= 8) {  // a thread takes whole tiles
+  // A thread takes whole tiles where they are many, or short work: a panel that another thread has laid out is read at the
+  // speed of memory.
+  if (tiles >= 8 || (tiles > 1 && static_cast<Index>(w.value.size()) < (Index{1} << 17))) {
     parallel_for(tiles, 1, [&](Index begin, Index end) {
       const Room<T> panel(rows * most), sums(w.window * most);
       for (Index tile = begin; tile < end; ++tile) {
@@ -510,10 +512,9 @@ void samples(const SparseMatrix<T>& w, const T* x, Index batch, const T* bias, T
                  panel_of(tile), length_of(tile));
     }
   });
-  const double each = static_cast<double>(w.value.size()) / static_cast<double>(w.windows()) *
-                      static_cast<double>(std::min(most, batch));
-  const Index grain = std::max<Index>(1, static_cast<Index>(1e5 / (each + 1000)));
-  parallel_for(tiles * w.windows(), grain, [&](Index begin, Index end) {
+  const Index work = static_cast<Index>(w.value.size()) * batch + tiles * w.windows() * 1000;
+  const Index chunks = work < 1000000 ? 1 : std::min(work / 100000, tiles * w.windows());
+  parallel_for(tiles * w.windows(), detail::chunk_count(tiles * w.windows(), chunks), [&](Index begin, Index end) {
     const Room<T> sums(w.window * most);
     for (Index q = begin; q < end; ++q) {
       const Index tile = q / w.windows();
