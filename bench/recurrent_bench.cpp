@@ -3,16 +3,19 @@
 //
 //   recurrent_bench --benchmark_filter='lstm/' --benchmark_enable_random_interleaving=true --benchmark_repetitions=9
 //
-// Arguments: sequences, steps, hidden (= inputs), threads; for the products: rows, columns, inner, threads.
+// Arguments: sequences, steps, hidden (= inputs), threads, and for sparse_training zeros of weights in percent (0: dense
+// products); for the products: rows, columns, inner, threads.
 #include <benchmark/benchmark.h>
 
 #include <array>
 #include <cmath>
+#include <optional>
 #include <vector>
 
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/recurrent.h"
 #include "espalier/autograd/ops/reduce.h"
+#include "espalier/autograd/sparse_training.h"
 #include "espalier/core/kernels/own_gemm.h"
 #include "espalier/core/parallel.h"
 #include "espalier/core/rng.h"
@@ -100,6 +103,29 @@ void training(benchmark::State& state, Index gates, Call call) {
   report(state, layer.flop(true));
 }
 
+/// Steps of an LSTM whose weights are pruned, and changed by each step.
+void sparse_training(benchmark::State& state) {
+  const Layer layer(state, 4);
+  const ThreadLimit limit(static_cast<int>(state.range(3)));
+  const double live = 1 - static_cast<double>(state.range(4)) / 100;
+  Rng rng(2);
+  ParameterList list;
+  std::vector<Parameter> w;
+  for (const Tensor& weight : layer.weights) {
+    w.emplace_back(weight.clone());
+    if (live < 1 && weight.rank() == 2) w.back().set_mask(Mask(rng.bernoulli({weight.size()}, live)));
+    list.push_back({"weight", w.back().ref()});
+  }
+  const SparseTraining sparse(list, {.measure = false});
+  for (auto _ : state) {
+    for (Parameter& each : w) each.ref()->mutable_value().write<float>("bench");
+    Tape tape;
+    const Variable x = tape.watch(layer.x), y = lstm(x, {}, {}, w[0], w[1], w[2], w[3]).output, seed = layer.g;
+    const std::vector<Variable> inputs{x, w[0], w[1], w[2], w[3]};
+    benchmark::DoNotOptimize(tape.gradient({&y, 1}, {&seed, 1}, inputs));
+  }
+}
+
 void prepacked(benchmark::State& state, bool transposed) {
   const Index m = state.range(0), n = state.range(1), k = state.range(2), stride = k + 16;
   const ThreadLimit limit(static_cast<int>(state.range(3)));
@@ -131,6 +157,12 @@ void layer_sizes(benchmark::internal::Benchmark* b) {
       b->Args({n, t, h, threads});
   b->Unit(benchmark::kMillisecond)->UseRealTime();
 }
+void sparse_sizes(benchmark::internal::Benchmark* b) {
+  for (int threads : {1, 2})
+    for (auto [n, t, h] : {std::array<int, 3>{32, 32, 256}, {32, 32, 128}, {4, 32, 256}})
+      for (int zeros : {0, 80, 90, 95, 98}) b->Args({n, t, h, threads, zeros});
+  b->Unit(benchmark::kMillisecond)->UseRealTime();
+}
 void forward_products(benchmark::internal::Benchmark* b) {
   for (int m : {1, 8, 16, 32}) b->Args({m, 1024, 256, 1});
   b->UseRealTime();
@@ -152,6 +184,7 @@ BENCHMARK_CAPTURE(training, lstm, 4, fused_lstm)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(training, lstm_stepped, 4, stepped_lstm)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(training, gru, 3, fused_gru)->Apply(layer_sizes);
 BENCHMARK_CAPTURE(training, gru_stepped, 3, stepped_gru)->Apply(layer_sizes);
+BENCHMARK(sparse_training)->Apply(sparse_sizes);
 
 }  // namespace
 }  // namespace espalier

@@ -1,14 +1,15 @@
 #include "espalier/core/recurrent.h"
 
 #include <algorithm>
+#include <functional>
 #include <numeric>
 #include <optional>
 
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/own_gemm.h"
 #include "espalier/core/kernels/recurrent.h"
+#include "espalier/core/masked_linear.h"
 #include "espalier/core/matmul.h"
-#include "espalier/core/packed.h"
 #include "espalier/core/parallel.h"
 #include "espalier/core/reduce.h"
 
@@ -243,69 +244,67 @@ const kernels::CellLoops<T>& loops_of(const RecurrentCell& cell) {
   return cell.kernel().template get<T>();
 }
 
-/// x op(W) + bias for all rows of a sequence, by a weight laid out once: faster than the general product, which packs
-/// for every tile anew. x [rows, k] -> [rows, n]. Bias may be undefined.
+/// A weight [out, in] in the products of a sequence: x W^T, or backward x W. A dense one is laid out once, which is
+/// faster than the general product, for that packs for every tile anew. Else the kernels of what the weight is packed in
+/// multiply, or those of its live entries.
 template <class T>
-Tensor rows_product(const Tensor& x, const kernels::Operand<T>& weight, Index k, Index n, const Tensor& bias) {
-  constexpr Index block = 48;  // whole blocks of the kernel; a few hundred KB of x at most
-  const Tensor from = x.contiguous();
-  Tensor y = Tensor::empty({x.shape()[0], n}, dtype_of<T>);
-  const kernels::Prepacked<T> product(weight, k, n);
-  const T* const source = from.data<T>();
-  T* const target = y.write<T>("recurrent");
-  parallel_for(x.shape()[0], block, [&](Index begin, Index end) {
-    product.multiply(end - begin, source + begin * k, k, target + begin * n, n, false, values_or_null<T>(bias));
-  });
-  return y;
-}
-
-/// The dense weight as an operand; `kept` holds what it points to.
-template <class T>
-kernels::Operand<T> weight_operand(const Tensor& kept, bool transposed) {
-  return {kept.data<T>(), std::max<Index>(1, kept.shape()[1]), transposed};
-}
-
-/// W_ih x + bias for all rows.
-Tensor input_projections(const RecurrentArguments& a, const Tensor& rows, const Tensor& bias) {
-  if (a.weight_ih.packed()) return linear(rows, a.weight_ih, bias.defined() ? &bias : nullptr);
-  return dispatch_floating("recurrent", rows.dtype(), [&]<class T>() {
-    const Tensor weight = a.weight_ih.contiguous();
-    return rows_product<T>(rows, weight_operand<T>(weight, true), weight.shape()[1], weight.shape()[0], bias);
-  });
-}
-/// g W_ih for all rows.
-Tensor input_gradient(const Tensor& g, const Tensor& weight_ih) {
-  return dispatch_floating("recurrent", g.dtype(), [&]<class T>() {
-    const Tensor weight = weight_ih.contiguous();
-    return rows_product<T>(g, weight_operand<T>(weight, false), weight.shape()[0], weight.shape()[1], {});
-  });
-}
-
-/// h W_hh^T of some rows.
-template <class T>
-class RecurrentProduct {
+class WeightProduct {
  public:
-  explicit RecurrentProduct(const Tensor& weight) : weight_(weight), rows_(weight.shape()[0]) {
-    if (weight.packed()) return;
+  /// `products`: of the live entries, or null.
+  WeightProduct(const Tensor& weight, const MaskedLinear* products, bool backward)
+      : weight_(weight),
+        products_(products),
+        backward_(backward),
+        inner_(weight.shape()[backward ? 0 : 1]),
+        width_(weight.shape()[backward ? 1 : 0]) {
+    if (products || weight.packed()) return;
     dense_ = weight.contiguous();
-    const Index hidden = weight.shape()[1];
-    packed_.emplace(weight_operand<T>(dense_, true), hidden, rows_);
+    const kernels::Operand<T> operand{dense_.data<T>(), std::max<Index>(1, dense_.shape()[1]), !backward};
+    laid_out_.emplace(operand, inner_, width_);
   }
-  void run(Index m, const Scratch<T>& h, const Scratch<T>& product) const {
-    if (packed_) return packed_->multiply(m, h.data, h.stride, product.data, product.stride, false);
-    const Index hidden = weight_.shape()[1];
-    Tensor rows = Tensor::empty({m, hidden}, dtype_of<T>);
-    T* to = rows.write<T>("recurrent");
-    for (Index n = 0; n < m; ++n) std::copy_n(h.row(n), hidden, to + n * hidden);
-    const Tensor y = weight_.packed()->linear(rows, nullptr);
-    const T* from = y.data<T>();
-    for (Index n = 0; n < m; ++n) std::copy_n(from + n * rows_, rows_, product.row(n));
+
+  /// All rows of a sequence [rows, inner] -> [rows, width]. Bias may be undefined.
+  Tensor of_all(const Tensor& x, const Tensor& bias) const {
+    if (!laid_out_) return of_entries(x, bias.defined() ? &bias : nullptr);
+    constexpr Index block = 48;  // whole blocks of the kernel; a few hundred KB of x at most
+    const Tensor from = x.contiguous();
+    Tensor y = Tensor::empty({x.shape()[0], width_}, dtype_of<T>);
+    const T* const source = from.data<T>();
+    T* const target = y.write<T>("recurrent");
+    parallel_for(x.shape()[0], block, [&](Index begin, Index end) {
+      laid_out_->multiply(end - begin, source + begin * inner_, inner_, target + begin * width_, width_, false,
+                          values_or_null<T>(bias));
+    });
+    return y;
+  }
+
+  /// Some rows of one step; adds to `y` if it is to accumulate.
+  void of_step(Index m, const Scratch<T>& x, const Scratch<T>& y, bool accumulate) const {
+    if (laid_out_) return laid_out_->multiply(m, x.data, x.stride, y.data, y.stride, accumulate);
+    Tensor rows = Tensor::empty({m, inner_}, dtype_of<T>);
+    T* const to = rows.write<T>("recurrent");
+    for (Index n = 0; n < m; ++n) std::copy_n(x.row(n), inner_, to + n * inner_);
+    const Tensor result = of_entries(rows, nullptr);
+    const T* from = result.data<T>();
+    for (Index n = 0; n < m; ++n, from += width_) {
+      if (accumulate)
+        std::transform(from, from + width_, y.row(n), y.row(n), std::plus<T>());
+      else
+        std::copy_n(from, width_, y.row(n));
+    }
   }
 
  private:
+  Tensor of_entries(const Tensor& x, const Tensor* bias) const {
+    if (!products_) return linear(x, weight_, bias);
+    return backward_ ? products_->input_gradient(x) : products_->linear(x, bias);
+  }
+
   Tensor weight_, dense_;
-  Index rows_;
-  std::optional<kernels::Prepacked<T>> packed_;
+  const MaskedLinear* products_;
+  bool backward_;
+  Index inner_, width_;
+  std::optional<kernels::Prepacked<T>> laid_out_;
 };
 
 template <class T>
@@ -314,7 +313,7 @@ void run_forward(const RecurrentCell& cell, const RecurrentArguments& a, const S
   const Index hidden = a.weight_hh.shape()[1], width = cell.gates * hidden;
   const Tensor h0 = dense_or_undefined(a.h), c0 = cell.carries_cell ? dense_or_undefined(a.c) : Tensor();
   const Tensor bias = cell.split_bias ? dense_or_undefined(a.bias_hh) : Tensor();
-  const RecurrentProduct<T> product(a.weight_hh);
+  const WeightProduct<T> product(a.weight_hh, a.products_hh, false);
   T* const g = gates.write<T>("recurrent");
   T *const h_before = trace ? trace->h_before.write<T>("recurrent") : nullptr,
            *const c_before = trace ? write_or_null<T>(trace->c_before) : nullptr,
@@ -331,7 +330,7 @@ void run_forward(const RecurrentCell& cell, const RecurrentArguments& a, const S
       const Index t = a.reverse ? layout.steps - 1 - s : s;
       const Index running = running_at(layout, t, begin, end);
       if (running == 0) continue;
-      product.run(running, h, p);
+      product.of_step(running, h, p, false);
       for (Index n = 0; n < running; ++n) {
         const Index row = row_of(layout, t, begin + n);
         loop({.hidden = hidden,
@@ -360,7 +359,9 @@ RecurrentOutput recurrent_forward(const RecurrentCell& cell, const RecurrentArgu
   const Index hidden = a.weight_hh.shape()[1];
   const DType type = a.x.dtype();
   const Tensor bias = joint_bias(cell, a, hidden);
-  Tensor gates = input_projections(a, to_rows(layout, a.x, a.batch_first), bias);
+  Tensor gates = dispatch_floating(cell.name, type, [&]<class T>() {
+    return WeightProduct<T>(a.weight_ih, a.products_ih, false).of_all(to_rows(layout, a.x, a.batch_first), bias);
+  });
   Shape shape = a.x.shape();
   shape[2] = hidden;
   RecurrentOutput out;
@@ -389,9 +390,8 @@ template <class T>
 void run_backward(const RecurrentCell& cell, const RecurrentArguments& a, const RecurrentTrace& trace,
                   const RecurrentOutput& gradients, Unrolled& out) {
   const SequenceLayout& layout = trace.layout;
-  const Tensor weight = a.weight_hh.contiguous();
-  const Index hidden = weight.shape()[1], width = weight.shape()[0];
-  const kernels::Prepacked<T> product(weight_operand<T>(weight, false), width, hidden);
+  const Index hidden = a.weight_hh.shape()[1], width = a.weight_hh.shape()[0];
+  const WeightProduct<T> product(a.weight_hh, a.products_hh, true);
   const Tensor dy = dense_or_undefined(gradients.y), dh_last = dense_or_undefined(gradients.h),
                dc_last = dense_or_undefined(gradients.c);
   const Index y_step = dy.defined() ? dy.strides()[a.batch_first ? 1 : 0] : 0,
@@ -426,7 +426,7 @@ void run_backward(const RecurrentCell& cell, const RecurrentArguments& a, const 
               .dproduct = to + row * width});
         std::copy_n(to + row * width, width, g.row(n));
       }
-      product.multiply(running, g.data, g.stride, dh.data, dh.stride, cell.split_bias);
+      product.of_step(running, g, dh, cell.split_bias);
     }
     dh.store(layout, dh0, hidden, begin, end);
     if (dc0) dc.store(layout, dc0, hidden, begin, end);
@@ -451,9 +451,16 @@ RecurrentGradients recurrent_backward(const RecurrentCell& cell, const Recurrent
   RecurrentGradients d;
   if (wants.h) d.h = u.h;
   if (wants.c) d.c = u.c;
-  if (wants.x) d.x = from_rows(layout, input_gradient(u.a, a.weight_ih), a.x.shape(), a.batch_first);
-  if (wants.weight_ih) d.weight_ih = matmul(u.a.t(), to_rows(layout, a.x, a.batch_first));
-  if (wants.weight_hh) d.weight_hh = matmul(u.product.t(), trace.h_before);
+  if (wants.x) {
+    const Tensor rows = dispatch_floating(
+        cell.name, type, [&]<class T>() { return WeightProduct<T>(a.weight_ih, a.products_ih, true).of_all(u.a, {}); });
+    d.x = from_rows(layout, rows, a.x.shape(), a.batch_first);
+  }
+  auto weight_gradient = [&](const MaskedLinear* products, const Tensor& g, const Tensor& x) {
+    return products && !wants.pruned_weights ? products->weight_gradient(g, x) : matmul(g.t(), x);
+  };
+  if (wants.weight_ih) d.weight_ih = weight_gradient(a.products_ih, u.a, to_rows(layout, a.x, a.batch_first));
+  if (wants.weight_hh) d.weight_hh = weight_gradient(a.products_hh, u.product, trace.h_before);
   if (wants.bias_ih) d.bias_ih = sum(u.a, {0});
   if (wants.bias_hh) d.bias_hh = d.bias_ih.defined() && !cell.split_bias ? d.bias_ih.clone() : sum(u.product, {0});
   return d;

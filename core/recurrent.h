@@ -13,6 +13,8 @@
 
 namespace espalier {
 
+class MaskedLinear;
+
 namespace kernels {
 struct CellKernel;  // core/kernels/recurrent.h
 }
@@ -42,6 +44,8 @@ struct RecurrentArguments {
   Tensor lengths;               ///< i64 [N]: steps of each sequence, 0 to T
   bool reverse = false;         ///< from the last step of each sequence to its first
   bool batch_first = false;
+  /// Products of the live entries of weight_ih and weight_hh, up to date; null: dense ones.
+  const MaskedLinear *products_ih = nullptr, *products_hh = nullptr;
 };
 
 /// Where the rows of a batch of sequences lie: one row per step of a sequence that is not over yet.
@@ -70,6 +74,7 @@ struct RecurrentGradients {
 };
 struct RecurrentWants {
   bool x, h, c, weight_ih, weight_hh, bias_ih, bias_hh;
+  bool pruned_weights = false;  ///< gradients of weights that have products also where they are pruned, not 0 there
 };
 
 /// Runs the sequences. `trace` null: nothing is kept. Errors: ShapeError, DTypeError, IndexError for a length outside

@@ -3,6 +3,7 @@
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/join.h"
 #include "espalier/autograd/ops/linalg.h"
+#include "espalier/autograd/sparse_training.h"
 #include "espalier/core/recurrent.h"
 
 namespace espalier {
@@ -139,12 +140,19 @@ Variable gru_cell(const Variable& x, const Variable& h, const Variable& weight_i
 
 namespace {
 
+/// The sparse products of the moment. Backward asks anew: the scope may be over, and values may have been refreshed.
+void look_up_products(RecurrentArguments& a) {
+  a.products_ih = SparseTraining::products_of(a.weight_ih);
+  a.products_hh = SparseTraining::products_of(a.weight_hh);
+}
+
 /// output, h and, if the cell has it, c.
 std::vector<Variable> sequence(const RecurrentCell& cell, const Inputs& in, const SequenceOptions& options) {
   RecurrentArguments arguments = in.values();
   arguments.lengths = options.lengths;
   arguments.reverse = options.reverse;
   arguments.batch_first = options.batch_first;
+  look_up_products(arguments);
   auto tensors = [&](RecurrentOutput out) {
     std::vector<Tensor> list{std::move(out.y), std::move(out.h)};
     if (cell.carries_cell) list.push_back(std::move(out.c));
@@ -161,17 +169,19 @@ std::vector<Variable> sequence(const RecurrentCell& cell, const Inputs& in, cons
       [&cell, trace = std::move(trace), x = Saved(in.x), weight_ih = Saved(in.weight_ih),
        weight_hh = Saved(in.weight_hh), reverse = options.reverse,
        batch_first = options.batch_first](std::span<const Variable> gs, Wants wants) {
-        const RecurrentArguments a{.x = x.value(),
-                                   .h = {},
-                                   .c = {},
-                                   .weight_ih = weight_ih.value(),
-                                   .weight_hh = weight_hh.value(),
-                                   .bias_ih = {},
-                                   .bias_hh = {},
-                                   .lengths = {},
-                                   .reverse = reverse,
-                                   .batch_first = batch_first};
+        RecurrentArguments a{.x = x.value(),
+                             .h = {},
+                             .c = {},
+                             .weight_ih = weight_ih.value(),
+                             .weight_hh = weight_hh.value(),
+                             .bias_ih = {},
+                             .bias_hh = {},
+                             .lengths = {},
+                             .reverse = reverse,
+                             .batch_first = batch_first};
         refuse_packed(cell.name, {&a.weight_ih, &a.weight_hh});
+        look_up_products(a);
+        const bool dense = (a.products_ih || a.products_hh) && SparseTraining::wants_dense_gradient();
         const Variable dc = gs.size() > 2 ? gs[2] : Variable();
         RecurrentGradients d = recurrent_backward(cell, a, trace, {gs[0].value(), gs[1].value(), dc.value()},
                                                   {.x = wants[0],
@@ -180,7 +190,8 @@ std::vector<Variable> sequence(const RecurrentCell& cell, const Inputs& in, cons
                                                    .weight_ih = wants[3],
                                                    .weight_hh = wants[4],
                                                    .bias_ih = wants[5],
-                                                   .bias_hh = wants[6]});
+                                                   .bias_hh = wants[6],
+                                                   .pruned_weights = dense});
         auto once = [&](Tensor& gradient) {
           return gradient.defined() ? once_differentiable(cell.name, std::move(gradient), gs[0], gs[1], dc, x.get(),
                                                           weight_ih.get(), weight_hh.get())
