@@ -2,6 +2,7 @@
 
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/autograd/sparse_training.h"
 #include "espalier/core/conv.h"
 #include "espalier/core/elementwise.h"
 
@@ -44,8 +45,9 @@ struct Problem {
 };
 
 Variable correlate(const Problem& p, const Variable& x, const Variable& w, const Variable& bias);
-Variable spread(const Problem& p, const Variable& g, const Variable& w, const Variable& bias);
-Variable weigh(const Problem& p, const Variable& x, const Variable& g);
+Variable spread(const Problem& p, const Variable& g, const Variable& w, const Variable& bias,
+                const MaskedConv* sparse = nullptr);
+Variable weigh(const Problem& p, const Variable& x, const Variable& g, const MaskedConv* sparse = nullptr);
 
 /// Sum over images and pixels.
 Variable bias_gradient(const Problem& p, const Variable& g) {
@@ -56,22 +58,36 @@ Variable bias_gradient(const Problem& p, const Variable& g) {
 }
 const Tensor* pointer(const Variable& bias) { return bias.defined() ? &bias.value() : nullptr; }
 
+/// What trains this weight by its mask, if anything does.
+const MaskedConv* sparse_products(const Problem& p, const Variable& w) {
+  return p.transposed ? nullptr : SparseTraining::products_of(w.value(), p.geometry);
+}
+
+/// y, by the mask of the weight if it trains by that.
+Tensor correlated(const Problem& p, const Tensor& x, const Variable& w, const Variable& bias) {
+  if (const MaskedConv* sparse = sparse_products(p, w)) return sparse->conv2d(x, pointer(bias), p.geometry);
+  return conv2d(x, p.forward_kernel(w.value()), pointer(bias), p.geometry);
+}
+
 /// C: y from x.
 Variable correlate(const Problem& p, const Variable& x, const Variable& w, const Variable& bias) {
-  Tensor y = p.user_image(conv2d(p.image(x.value()), p.forward_kernel(w.value()), pointer(bias), p.geometry));
+  Tensor y = p.user_image(correlated(p, p.image(x.value()), w, bias));
   if (!recording(x, w, bias)) return y;
   return record(
       p.op, std::move(y), {&x, &w, &bias},
       [p, x = Saved(x), w = Saved(w)](const Variable& g, Wants wants) {
-        return gradients(wants[0] ? spread(p, g, w.get(), {}) : no_gradient(),
-                         wants[1] ? weigh(p, x.get(), g) : no_gradient(),
+        const MaskedConv* sparse = recording(g, x.get(), w.get()) ? nullptr : sparse_products(p, w.get());
+        return gradients(wants[0] ? spread(p, g, w.get(), {}, sparse) : no_gradient(),
+                         wants[1] ? weigh(p, x.get(), g, sparse) : no_gradient(),
                          wants[2] ? bias_gradient(p, g) : no_gradient());
       },
       std::span<const Index>(p.settings()).first(p.transposed ? 0 : p.settings_count()));
 }
 
-/// D: x from y.
-Variable spread(const Problem& p, const Variable& g, const Variable& w, const Variable& bias) {
+/// D: x from y. `sparse`: without bias, and not recorded.
+Variable spread(const Problem& p, const Variable& g, const Variable& w, const Variable& bias,
+                const MaskedConv* sparse) {
+  if (sparse) return p.user_image(sparse->input_gradient(p.image(g.value()), p.geometry));
   Tensor x = p.user_image(conv2d_data(p.image(g.value()), p.kernel(w.value()), pointer(bias), p.geometry));
   if (!recording(g, w, bias)) return x;
   return record(
@@ -84,8 +100,10 @@ Variable spread(const Problem& p, const Variable& g, const Variable& w, const Va
       std::span<const Index>(p.settings()).first(p.transposed ? p.settings_count() : 0));
 }
 
-/// W: w from x and y.
-Variable weigh(const Problem& p, const Variable& x, const Variable& g) {
+/// W: w from x and y. `sparse`: not recorded.
+Variable weigh(const Problem& p, const Variable& x, const Variable& g, const MaskedConv* sparse) {
+  if (sparse && !SparseTraining::wants_dense_gradient())
+    return sparse->weight_gradient(p.image(g.value()), p.image(x.value()), p.geometry);
   Tensor w = p.user_kernel(conv2d_weight(p.image(x.value()), p.image(g.value()), p.geometry));
   if (!recording(x, g)) return w;
   return record(p.op, std::move(w), {&x, &g}, [p, x = Saved(x), y = Saved(g)](const Variable& h, Wants wants) {
