@@ -126,7 +126,7 @@ class DynamicSparsity::Work final : public optim::StepHook {
 
   /// Zeros that stand for gradients that nobody has computed would be taken for gradients.
   void check_gradient(const NamedParameter& named, const Candidate& others) const {
-    if (SparseTraining::products_of(named.parameter->value()) && !any(others.scores, others.pruned) &&
+    if (SparseTraining::covers(named.parameter->value()) && !any(others.scores, others.pruned) &&
         any(others.scores, named.parameter->mask()))
       fail<ConfigError>("[", method.name, "] SparseTraining has left out the gradient of the pruned weights of '",
                         named.name,
