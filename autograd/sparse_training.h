@@ -3,10 +3,11 @@
 //   SparseTraining sparse(model.parameters(), {.batch = 64});
 //   for (...) { Tape tape; ... tape.backward(loss); opt.step(); }   // as ever
 //
-// While it lives, linear(), conv1d(), conv2d() and their backward use the mask of each chosen weight: y and dX are sums
-// over live weights, and dW is computed at live weights alone and is exactly 0 elsewhere. The results are those of the
-// dense products to rounding, but that the gradient of pruned weights is 0 before the optimizer looks. What grows
-// weights by their gradient needs the dense one now and then: the option dense_gradient says when (prune/dynamic.h).
+// While it lives, linear(), conv1d(), conv2d(), the sequences rnn(), lstm() and gru(), and the backward of all of them use
+// the mask of each chosen weight: y and dX are sums over live weights, and dW is computed at live weights alone and is
+// exactly 0 elsewhere. The results are those of the dense products to rounding, but that the gradient of pruned weights
+// is 0 before the optimizer looks. What grows weights by their gradient needs the dense one now and then: the option
+// dense_gradient says when (prune/dynamic.h).
 //
 // What stays dense: convolutions with groups (depthwise ones among them) or with strides above 8, transposed ones, and
 // backward passes that are recorded themselves (create_graph).
@@ -24,7 +25,7 @@
 namespace espalier {
 
 struct SparseTrainingOptions {
-  Index batch = 64;     ///< samples of a step, for measuring; for a convolution, images
+  Index batch = 64;  ///< samples of a step, for measuring; for a convolution, images; for recurrent layers, sequences
   bool measure = true;  ///< take a weight where it is at least 1.10 times faster, else every one with a mask
   /// Asked in every backward: whether gradients of weights are to be dense in this one. None: never.
   std::function<bool()> dense_gradient = {};
