@@ -2,14 +2,9 @@
 
 #include <cstdlib>
 #include <functional>
-#include <limits>
 #include <map>
 
 namespace results {
-
-namespace {
-constexpr double nan = std::numeric_limits<double>::quiet_NaN();  // no bar
-}
 
 using espalier::ConfigError;
 using espalier::fail;
@@ -43,16 +38,11 @@ const std::vector<Row>& rows() {
        .title = "LeNet-300-100, 12x fewer weights",
        .published = "1.64 -> 1.59 % (Han et al. 2015)",
        .bar = "error <= dense + 0.05 points and <= 1.64 %",
-       .left = 0,
        .left_of_layer = {0.08, 0.09, 0.26},
        .recipe = {40, 128, 0.05, 2e-4, 0, 0, ""},
        .prune_epochs = 10,
-       .prune_further_epochs = 0,
        .temperature = 3,
        .alpha = 0.7,
-       .gain = 1.4142135623730951,
-       .centred = true,
-       .how = "",
        .tried = "On the held-out images, one seed: 6 epochs of pruning and 20 to 30 of retraining, temperatures 2 to "
                 "4, dropout of 0.1 of inputs: 0.1 to 0.3 points worse.",
        .most_error = 1.64,
@@ -64,35 +54,25 @@ const std::vector<Row>& rows() {
        .published = "1.99 % (Guo et al. 2016)",
        .bar = "error <= 2.0 %",
        .left = 4350,
-       .left_of_layer = {},
        .recipe = {40, 128, 0.05, 2e-5, 0, 0, ""},
        .prune_epochs = 6,
        .prune_further_epochs = 20,
        .temperature = 3,
        .alpha = 0.7,
-       .gain = 1.4142135623730951,
-       .centred = true,
-       .how = "",
        .tried = "Temperature 4 with 0.9 of the loss from the dense network: 0.4 points worse on the held-out images, "
                 "one seed.",
-       .most_error = 2.0,
-       .over_dense = nan},
+       .most_error = 2.0},
       {.name = "han-lenet5",
        .network = Network::lenet5,
        .kind = Kind::retrain,
        .title = "LeNet-5, 12x fewer weights",
        .published = "0.80 -> 0.77 % (Han et al. 2015)",
        .bar = "error <= 0.80 % and <= dense",
-       .left = 0,
        .left_of_layer = {0.66, 0.12, 0.08, 0.19},
        .recipe = {6, 64, 0.002, 0.02, 0, 0, "", Method::adamw},
        .prune_epochs = 3,
-       .prune_further_epochs = 0,
        .temperature = 3,
        .alpha = 0.7,
-       .gain = 1.4142135623730951,
-       .centred = true,
-       .how = "",
        .tried = "SGD at a rate of 0.02 for dense and pruned network, 7 and 11 epochs of batches of 128: dense 1.11 "
                 "%, pruned 1.17 % (one seed, on the test images); SGD at 0.05 did not train. Hence AdamW. The "
                 "settings of LeNet-5 were carried over from LeNet-300-100 and not chosen by held-out images.",
@@ -105,18 +85,12 @@ const std::vector<Row>& rows() {
        .published = "0.91 % at 108x (Guo et al. 2016)",
        .bar = "error <= 0.95 %",
        .left = 3980,
-       .left_of_layer = {},
        .recipe = {6, 64, 0.002, 0.002, 0, 0, "", Method::adamw},
        .prune_epochs = 2,
        .prune_further_epochs = 4,
        .temperature = 3,
        .alpha = 0.7,
-       .gain = 1.4142135623730951,
-       .centred = true,
-       .how = "",
-       .tried = "",
-       .most_error = 0.95,
-       .over_dense = nan},
+       .most_error = 0.95},
       {.name = "snip-300-95",
        .network = Network::lenet300,
        .kind = Kind::snip,
@@ -124,21 +98,14 @@ const std::vector<Row>& rows() {
        .published = "1.6 % (Lee et al. 2019)",
        .bar = "error <= 1.9 %",
        .left = 0.05,
-       .left_of_layer = {},
        .recipe = {80, 100, 0.1, 5e-4, 0.1, 0.1, ""},
-       .prune_epochs = 0,
-       .prune_further_epochs = 0,
-       .temperature = 1,
-       .alpha = 0,
        .gain = 0.5,
-       .centred = true,
        .how = "Initial weights N(0, 1/4 / fan_in), smaller than He et al. 2015 have them: predictions are nearly "
               "even then, and every image of the batch has its say in the sensitivities.",
        .tried = "Initial weights with the gain sqrt(2), a rate of 0.05 over 40 epochs: 2.2 %; as now, but 60 epochs "
                 "without dropout: 1.98 % (three seeds each, on the test images, before any choice was made). On the "
                 "held-out images, one seed: 1.7 % without dropout, 1.9 % with a decay of 1e-3, 1.5 % with dropout.",
-       .most_error = 1.9,
-       .over_dense = nan},
+       .most_error = 1.9},
       {.name = "snip-300-98",
        .network = Network::lenet300,
        .kind = Kind::snip,
@@ -146,22 +113,15 @@ const std::vector<Row>& rows() {
        .published = "2.4 % (Lee et al. 2019)",
        .bar = "error <= 2.7 %",
        .left = 0.02,
-       .left_of_layer = {},
        .recipe = {120, 100, 0.1, 5e-4, 0.05, 0.03, ""},
-       .prune_epochs = 0,
-       .prune_further_epochs = 0,
-       .temperature = 1,
-       .alpha = 0,
        .gain = 0.5,
-       .centred = true,
        .how = "Initial weights N(0, 1/4 / fan_in), smaller than He et al. 2015 have them: predictions are nearly "
               "even then, and every image of the batch has its say in the sensitivities.",
        .tried = "Initial weights with the gain sqrt(2), a rate of 0.05 over 40 epochs: 3.3 %; as now, but 60 epochs "
                 "without dropout: 2.89 % (three seeds each, on the test images, before any choice was made). On the "
                 "held-out images, one seed: with the gain sqrt(2), rates to 0.2 and decay from 1e-4 to 2e-3 2.9 to "
                 "3.4 %; with gain 1 2.6 %; with 0.5 2.4 %, in 60 epochs as in 120; with dropout 2.1 %.",
-       .most_error = 2.7,
-       .over_dense = nan},
+       .most_error = 2.7},
       {.name = "snip-lenet5-98",
        .network = Network::lenet5,
        .kind = Kind::snip,
@@ -169,20 +129,13 @@ const std::vector<Row>& rows() {
        .published = "0.8 % (Lee et al. 2019)",
        .bar = "error <= 1.1 %",
        .left = 0.02,
-       .left_of_layer = {},
        .recipe = {6, 50, 0.005, 0.01, 0, 0, "", Method::adamw},
-       .prune_epochs = 0,
-       .prune_further_epochs = 0,
-       .temperature = 1,
-       .alpha = 0,
        .gain = 0.5,
-       .centred = true,
        .how = "Initial weights N(0, 1/4 / fan_in).",
        .tried = "Initial weights N(0, 1 / fan_in), 5 epochs of batches of 100 at a rate of 0.002: 1.42 % (one seed, "
                 "on the test images); the training loss was still falling, so batches became smaller and the rate "
                 "higher. The paper trains for 250,000 steps, this for 7,200.",
-       .most_error = 1.1,
-       .over_dense = nan},
+       .most_error = 1.1},
       {.name = "snip-lenet5-99",
        .network = Network::lenet5,
        .kind = Kind::snip,
@@ -190,21 +143,14 @@ const std::vector<Row>& rows() {
        .published = "1.1 % (Lee et al. 2019)",
        .bar = "error <= 1.4 %",
        .left = 0.01,
-       .left_of_layer = {},
        .recipe = {20, 50, 0.005, 0.01, 0, 0, "", Method::adamw},
-       .prune_epochs = 0,
-       .prune_further_epochs = 0,
-       .temperature = 1,
-       .alpha = 0,
        .gain = 0.5,
-       .centred = true,
        .how = "Initial weights N(0, 1/4 / fan_in).",
        .tried = "Initial weights N(0, 1 / fan_in), 5 epochs of batches of 100 at a rate of 0.002: 2.33 % (one seed, "
                 "on the test images); the training loss was still falling, so batches became smaller and the rate "
                 "higher. As now in 6 epochs, 7,200 steps: 1.36 % on the held-out images (another seed), 1.57 % on the "
                 "test images (three seeds), still falling. The paper trains for 250,000 steps, this for 24,000.",
-       .most_error = 1.4,
-       .over_dense = nan},
+       .most_error = 1.4},
       {.name = "lottery-300",
        .network = Network::lenet300,
        .kind = Kind::lottery,
@@ -213,25 +159,13 @@ const std::vector<Row>& rows() {
        .bar =
            "at 21 % left early-stop iteration <= 0.75 of dense; at 3.6 % left accuracy >= dense - 0.2 points; random "
            "re-initialisation clearly worse",
-       .left = 0,
-       .left_of_layer = {},
-       .recipe = {},
-       .prune_epochs = 0,
-       .prune_further_epochs = 0,
-       .temperature = 1,
-       .alpha = 0,
-       .gain = 1.4142135623730951,
-       .centred = true,
        .how = "Adam 1.2e-3 without decay, batches of 60, 12,000 iterations of each training (the paper: 50,000) on "
               "the first 55,000 training images; the validation loss on the last 5,000 is looked at every 100 "
               "iterations, and its lowest is the early stop, where the test error is taken. Glorot's "
               "initialisation; every round prunes 20 % of the live weights of each layer, 10 % of the output "
               "layer's, and goes back to the initial weights (train::lottery). Drawn anew: the masks of the "
               "ticket, weights drawn again, at 21 % and at 3.6 % left; the figure is that at 3.6 %. Clearly worse "
-              "means: by more than twice the larger standard deviation.",
-       .tried = "",
-       .most_error = nan,
-       .over_dense = nan},
+              "means: by more than twice the larger standard deviation."},
       {.name = "structured-lenet5",
        .network = Network::lenet5,
        .kind = Kind::structured,
@@ -239,19 +173,12 @@ const std::vector<Row>& rows() {
        .published = "-",
        .bar = "error <= dense + 0.1 points, at least 1.8x faster end to end",
        .left = 0.5,
-       .left_of_layer = {},
        .recipe = {7, 64, 0.002, 0.02, 0, 0, "", Method::adamw},
-       .prune_epochs = 0,
-       .prune_further_epochs = 0,
        .temperature = 3,
        .alpha = 0.7,
-       .gain = 1.4142135623730951,
-       .centred = true,
        .how = "Half of the channels and units of each group that prune::unit_groups() finds, those with the "
               "smallest weights, are masked at once and cut by prune::shrink(); the smaller network is trained on. "
               "Time: a forward pass of 64 images, dense and cut in turn, one thread, median of 31 rounds.",
-       .tried = "",
-       .most_error = nan,
        .over_dense = 0.1},
   };
   return table;

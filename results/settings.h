@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -28,6 +29,8 @@ struct Recipe {
 
 enum class Kind : std::uint8_t { retrain, snip, lottery, structured };
 
+inline constexpr double no_bar = std::numeric_limits<double>::quiet_NaN();
+
 /// One row of the table of results.
 struct Row {
   const char* name;
@@ -37,19 +40,19 @@ struct Row {
   const char* published;
   const char* bar;
   /// Kind::retrain: weights left in all, and if not empty the share left in each layer; Kind::snip: share left.
-  double left;
-  std::vector<double> left_of_layer;
-  Recipe recipe;
+  double left = 0;
+  std::vector<double> left_of_layer = {};
+  Recipe recipe = {};
   /// Kind::retrain: epochs of gradual pruning at a constant rate before the recipe; the first so many to 7 % left, or to
   /// what is to be left, the others from there on, with sparse products.
-  Index prune_epochs, prune_further_epochs;
-  double temperature, alpha;  ///< distillation from the dense network; alpha 0: none
-  double gain;                ///< of the initial weights, for Kind::snip
-  bool centred;               ///< pixels normalised, else from 0 to 1
-  const char* how;            ///< what is done, for the page
-  const char* tried;          ///< what else was tried, for the page
-  double most_error;          ///< the bar, in per cent; NaN: none
-  double over_dense;          ///< the bar, in points above the dense network; NaN: none
+  Index prune_epochs = 0, prune_further_epochs = 0;
+  double temperature = 1, alpha = 0;  ///< distillation from the dense network; alpha 0: none
+  double gain = 1.4142135623730951;   ///< of the initial weights, for Kind::snip
+  bool centred = true;                ///< pixels normalised, else from 0 to 1
+  const char* how = "";               ///< what is done, for the page
+  const char* tried = "";             ///< what else was tried, for the page
+  double most_error = no_bar;         ///< in per cent
+  double over_dense = no_bar;         ///< in points above the dense network
 };
 
 const std::vector<Row>& rows();
