@@ -15,6 +15,7 @@
 // | blocks({.rows, .columns}) | a block of the matrix [out, rest]      | blocks          |
 // | n_m({.keep, .of})         | `of` in line, of which `keep` stay     | weights         |
 // | dependency_groups()       | channel, head, hidden unit: everywhere | units           |
+// | ... of branches()         | a residual branch, whole               | branches        |
 //
 // A piece counts as pruned when all its weights are. Its score is pooled from the scores of its weights; a weight that
 // is pruned and stays so adds 0 to it. A Score of units, such as ln_structured() or fpgm(), is taken as it is where its

@@ -5,6 +5,7 @@
 #include <map>
 #include <numeric>
 
+#include "espalier/optim/select.h"
 #include "espalier/prune/detail/unit_part.h"
 #include "espalier/prune/detail/units.h"
 
@@ -54,6 +55,33 @@ std::vector<UnitGroup> unit_groups(const Subject& copy, const ParameterList& par
 }
 
 }  // namespace detail
+
+UnitGroup branches(const ParameterList& parameters, const std::vector<std::string>& patterns) {
+  UnitGroup group;
+  std::map<const ParameterState*, const std::string*> taken;
+  for (const std::string& pattern : patterns) {
+    std::vector<UnitPart> parts;
+    for (const NamedParameter& named : parameters) {
+      const Shape& shape = named.parameter->value().shape();
+      if (!optim::matches(pattern, named.name) || shape.rank() == 0) continue;
+      const auto [at, fresh] = taken.try_emplace(named.parameter.get(), &pattern);
+      if (!fresh && at->second == &pattern) continue;  // listed twice
+      if (!fresh)
+        fail<ConfigError>("[branches] '", named.name, "' belongs to \"", *at->second, "\" and to \"", pattern,
+                          "\". Hint: branches that share a weight cannot be pruned apart");
+      if (!group.parameter && shape.rank() >= 2) {
+        group.parameter = named.parameter;
+        group.name = named.name;
+      }
+      for (Index row = 0; row < shape[0]; ++row) parts.push_back({named.parameter, 0, row});
+    }
+    if (parts.empty())
+      fail<ConfigError>("[branches] \"", pattern, "\" matches none of ", parameters.size(), " parameters");
+    group.units.push_back(std::move(parts));
+    if (!group.parameter) fail<ConfigError>("[branches] \"", pattern, "\" matches no weight of rank 2 or more");
+  }
+  return group;
+}
 
 std::vector<double> importance(const UnitGroup& group) {
   std::vector<double> all;

@@ -7,6 +7,11 @@
 // Or, with any score, scope and schedule:
 //
 //   prune::Pruner(model.parameters(), {.granularity = prune::dependency_groups(model, sample)}).to_sparsity(0.5);
+//
+// Whole residual branches, half of those there are:
+//
+//   auto blocks = prune::branches(model.parameters(), {"block1.body.*", "block2.body.*"});
+//   prune::Pruner(model.parameters(), {.granularity = prune::dependency_groups({blocks})}).to_sparsity(0.5);
 #pragma once
 
 #include <string>
@@ -44,6 +49,12 @@ std::vector<UnitGroup> unit_groups(const Model& model, const Tensor& sample) {
   const Model copy = detail::copy_for_sample(model);
   return detail::unit_groups(detail::subject_of(copy), model.parameters(), sample);
 }
+
+/// Whole branches as the units that take each other's place: to each belongs all that lies in the parameters whose names
+/// match its pattern. With weights, biases and gains 0, what a residual branch adds is 0, and compact() and shrink() cut
+/// it down to nothing. A scalar (rank 0) stays. Errors: ConfigError for a pattern that matches no parameter, none of
+/// rank 2 or more in the first, or one that another pattern has matched.
+UnitGroup branches(const ParameterList& parameters, const std::vector<std::string>& patterns);
 
 /// Pieces of a Pruner: units with all their parts, biases and gains too, in whatever parameter, selected or not. A
 /// group takes part if the weight that names it is selected. The score of a unit is the mean over its parts in selected

@@ -16,7 +16,10 @@
 #include "espalier/nn/recurrent.h"
 #include "espalier/nn/residual.h"
 #include "espalier/nn/sequential.h"
+#include "espalier/prune/pruner.h"
+#include "espalier/prune/report.h"
 #include "espalier/prune/shrink.h"
+#include "tests/support.h"
 
 namespace espalier::prune {
 namespace {
@@ -93,6 +96,57 @@ TEST(UnitGroups, WhatMayNotBeCutHasNone) {
   Rng rng(1);
   nn::Sequential net(nn::Linear(rng, 5, 6), nn::LayerNorm(6), nn::Linear(rng, 6, 3));
   EXPECT_TRUE(unit_groups(net, rng.normal({4, 5})).empty());
+}
+
+nn::Residual<nn::Sequential> block(Rng& rng, double gain) {
+  nn::Residual<nn::Sequential> made(
+      nn::Sequential(nn::Linear(rng, 12, 20), nn::BatchNorm1d(20), nn::Relu(), nn::Linear(rng, 20, 12)));
+  for (const NamedParameter& named : made.parameters()) {
+    const Tensor scaled = named.parameter->value().to(DType::f64);
+    named.parameter->set_value((Variable(scaled) * gain).value().to(DType::f32));
+  }
+  return made;
+}
+
+TEST(Branches, AreKeptOrPrunedWhole) {
+  Rng rng(5);
+  nn::Sequential net(nn::Linear(rng, 7, 12), block(rng, 2), block(rng, 0.1), block(rng, 1), nn::Linear(rng, 12, 3));
+  const Tensor x = rng.normal({6, 7});
+  const UnitGroup blocks = branches(net.parameters(), {"1.body.*", "2.body.*", "3.body.*"});
+  EXPECT_EQ(blocks.size(), 3);
+  EXPECT_EQ(blocks.name, "1.body.0.weight");
+  EXPECT_EQ(blocks.units[1].size(), 20u + 20 + 20 + 20 + 12 + 12);
+  Pruner pruner(net.parameters(), {.granularity = dependency_groups({blocks})});
+  pruner.to_sparsity(1.0 / 3);
+  for (const NamedParameter& named : net.parameters())
+    EXPECT_EQ(live_weights(*named.parameter), named.name[0] == '2' ? 0 : named.parameter->value().size()) << named.name;
+
+  net.eval();
+  CompactReport report;
+  const nn::Sequential small = compact(net, x, {.pack = false}, &report);
+  EXPECT_LE(report.difference, 1e-5);
+  for (const NamedParameter& named : small.parameters())
+    EXPECT_EQ(named.parameter->value().size() == 0, named.name.starts_with("2.body.0") ||
+                                                        named.name.starts_with("2.body.1") ||
+                                                        named.name == "2.body.3.weight")
+        << named.name << " " << named.parameter->value().shape();
+}
+
+TEST(Branches, RefuseWhatIsNoBranch) {
+  Rng rng(6);
+  const nn::Sequential net(nn::Linear(rng, 3, 3), nn::Linear(rng, 3, 3));
+  const ParameterList list = net.parameters();
+  EXPECT_TRUE(espalier::testing::throws<ConfigError>(
+      [&] {
+        branches(list, {"0.*", "2.*"});
+      },
+      "[branches] \"2.*\" matches none of 4 parameters"));
+  EXPECT_TRUE(espalier::testing::throws<ConfigError>(
+      [&] {
+        branches(list, {"0.*", "*.bias"});
+      },
+      "[branches] '0.bias'", "\"0.*\" and to \"*.bias\""));
+  EXPECT_TRUE(espalier::testing::throws<ConfigError>([&] { branches(list, {"*.bias"}); }, "no weight of rank 2"));
 }
 
 }  // namespace
