@@ -17,9 +17,7 @@ thread_local constinit Tape::Innermost Tape::innermost_ = {};
 struct Tape::Store {
   struct Node {
     const char* op;
-    Run run;  // null: a leaf
-    Destroy destroy;
-    void* closure;  // null: a leaf, or freed
+    Rule rule;  // its closure is null for a leaf, or once freed
     std::uint32_t first_input, inputs, first_output, outputs;
   };
   struct Leaf {
@@ -74,7 +72,7 @@ struct Tape::Store {
 
   void free_closures() noexcept {  // a loop, not recursion: a chain may be millions of nodes long
     for (Node& node : nodes)
-      if (void* closure = std::exchange(node.closure, nullptr)) node.destroy(closure);
+      if (void* closure = std::exchange(node.rule.closure, nullptr)) node.rule.destroy(closure);
   }
   void clear() noexcept {
     free_closures();
@@ -208,17 +206,17 @@ std::uint32_t Tape::checked_slot(const Variable& v, const char* op) const {
                   "thread's. Hint: .detach() what is carried from one step to the next");
 }
 
-void Tape::append(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-                  Run rule, Destroy destroy) {
+void Tape::append(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs,
+                  const Rule& rule) {
   Store& s = *store_;
   const auto first = static_cast<std::uint32_t>(s.inputs.size());
   try {
     for (const Variable* v : inputs) s.inputs.push_back(checked_slot(*v, op));
-    s.nodes.push_back({op, rule, destroy, closure, first, static_cast<std::uint32_t>(inputs.size()), s.slots,
+    s.nodes.push_back({op, rule, first, static_cast<std::uint32_t>(inputs.size()), s.slots,
                        static_cast<std::uint32_t>(outputs.size())});
   } catch (...) {
     s.inputs.resize(first);
-    if (closure) destroy(closure);
+    if (rule.closure) rule.destroy(rule.closure);
     throw;
   }
   for (Variable& output : outputs) {
@@ -241,15 +239,15 @@ void Tape::announce(std::span<const Variable* const> inputs, std::span<const Var
     observer->recorded({node.op, slots, node.first_output, node.outputs, number, settings}, inputs, outputs);
 }
 
-void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-                Run rule, Destroy destroy) {
-  append(op, outputs, inputs, closure, rule, destroy);
+void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs,
+                const Rule& rule) {
+  append(op, outputs, inputs, rule);
   announce(inputs, outputs);
 }
 
-void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-                Run rule, Destroy destroy, std::span<const Index> settings) {
-  append(op, outputs, inputs, closure, rule, destroy);
+void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, const Rule& rule,
+                std::span<const Index> settings) {
+  append(op, outputs, inputs, rule);
   Store& s = *store_;
   s.settings_entries.push_back({static_cast<std::uint32_t>(s.nodes.size() - 1),
                                 static_cast<std::uint32_t>(s.settings.size()),
@@ -261,7 +259,7 @@ void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Var
 Variable Tape::watch(Tensor value) {
   check_not_spent("watch");
   Variable v(std::move(value));
-  push("watch", {&v, 1}, {}, nullptr, nullptr, nullptr);
+  push("watch", {&v, 1}, {}, {});
   return v;
 }
 
@@ -271,7 +269,7 @@ Variable Tape::leaf(const ParameterRef& parameter) {
   std::uint32_t& entry = s.leaf_entry(parameter.get());
   Variable v(parameter->value());
   if (entry == 0) {
-    append("parameter", {&v, 1}, {}, nullptr, nullptr, nullptr);
+    append("parameter", {&v, 1}, {}, {});
     s.leaves.push_back({parameter, v.slot_});
     entry = static_cast<std::uint32_t>(s.leaves.size());
     announce({}, {&v, 1});
@@ -430,13 +428,16 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
   s.running = true;
   innermost_.recording = options.create_graph ? this : nullptr;
 
+  auto is_own = [](const Variable& sum) {  // may be written into
+    return sum.value_.defined() && !sum.value_.packed() && sum.value_.sole_owner() && sum.value_.is_contiguous();
+  };
   auto accumulate = [&](std::uint32_t slot, Variable gradient) {
     Variable& sum = s.gradients[slot];
     if (!sum.defined())
       sum = std::move(gradient);
     else if (sum.value_.packed() || gradient.value_.packed())
       sum = Variable(add_row_sparse(std::move(sum.value_), std::move(gradient.value_)));
-    else if (!options.create_graph && sum.value_.sole_owner() && sum.value_.is_contiguous())
+    else if (!options.create_graph && is_own(sum))
       add_in_place(sum.value_, gradient.value());
     else
       sum = sum + gradient;
@@ -448,7 +449,7 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
   auto walk = [&](std::size_t end, std::size_t begin) {
     for (std::size_t i = end; i-- > begin;) {
       const Store::Node node = s.nodes[i];  // a copy: with create_graph the vector grows meanwhile
-      if (node.first_output > top || node.run == nullptr) continue;
+      if (node.first_output > top || node.rule.run == nullptr) continue;
       incoming.clear();
       bool any = false;
       for (std::uint32_t o = 0; o < node.outputs; ++o) {
@@ -471,8 +472,10 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
       if (wanted) {
         if (s.results.size() < node.inputs) s.results.resize(node.inputs);
         const std::span<Variable> results(s.results.data(), node.inputs);
+        if (node.rule.adds && !options.create_graph && !observed)
+          if (Variable& sum = s.gradients[s.inputs[node.first_input]]; is_own(sum)) results[0] = std::move(sum);
         try {
-          node.run(node.closure, incoming, Wants(s.wants), results);
+          node.rule.run(node.rule.closure, incoming, Wants(s.wants), results);
         } catch (const SavedChanged& changed) {
           fail<GradError>("[", node.op, "] a tensor of shape ", changed.shape,
                           " saved for its backward was since changed in place by [", changed.writer,
@@ -488,8 +491,8 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
       }
       incoming.clear();
       if (!keep) {
-        s.nodes[i].closure = nullptr;
-        node.destroy(node.closure);
+        s.nodes[i].rule.closure = nullptr;
+        node.rule.destroy(node.rule.closure);
       }
     }
   };

@@ -150,11 +150,16 @@ class Tape {
   // --- for ops: see record() below -----------------------------------------------------------------------------------
   using Run = void (*)(void* closure, std::span<const Variable> gradients, Wants wants, std::span<Variable> out);
   using Destroy = void (*)(void* closure) noexcept;
+  struct Rule {
+    void* closure;  // null, as all of it: a leaf
+    Run run;
+    Destroy destroy;
+    bool adds;  // it finds in out[0] what the gradient of its one input has come to, and adds to it
+  };
   void* allocate_closure(std::size_t bytes);
-  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-            Run rule, Destroy destroy);
-  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-            Run rule, Destroy destroy, std::span<const Index> settings);
+  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, const Rule& rule);
+  void push(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, const Rule& rule,
+            std::span<const Index> settings);
 
  private:
   friend class Saved;
@@ -167,8 +172,7 @@ class Tape {
   };
 
   std::uint32_t checked_slot(const Variable& v, const char* op) const;
-  void append(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, void* closure,
-              Run rule, Destroy destroy);
+  void append(const char* op, std::span<Variable> outputs, std::span<const Variable* const> inputs, const Rule& rule);
   void announce(std::span<const Variable* const> inputs, std::span<const Variable> outputs);
   void run(std::span<const Variable> from, std::span<const Variable> seeds, BackwardOptions options,
            std::span<const std::uint32_t> targets);
@@ -267,24 +271,31 @@ void record_outputs(const char* op, std::span<Variable> outputs, std::span<const
   static_assert(alignof(R) <= 16);
   Tape& tape = *Tape::recording();
   void* closure = new (tape.allocate_closure(sizeof(R))) R(std::forward<Rule>(rule));
+  constexpr bool adds = std::is_invocable_v<const R&, const Variable&, Wants, Tensor>;
   const Tape::Run run = [](void* c, std::span<const Variable> g, Wants wants, std::span<Variable> out) {
     const R& backward = *static_cast<const R*>(c);
-    if constexpr (std::is_invocable_v<const R&, const Variable&, Wants>)
+    if constexpr (adds) {
+      Tensor so_far = out[0].value();
+      out[0] = {};
+      out[0] = backward(g[0], wants, std::move(so_far));
+    } else if constexpr (std::is_invocable_v<const R&, const Variable&, Wants>)
       put(out, backward(g[0], wants));
     else
       put(out, backward(g, wants));
   };
   const Tape::Destroy destroy = [](void* c) noexcept { static_cast<R*>(c)->~R(); };
   if (settings.empty())  // known when compiled: an op without any pays nothing
-    tape.push(op, outputs, inputs, closure, run, destroy);
+    tape.push(op, outputs, inputs, {closure, run, destroy, adds});
   else
-    tape.push(op, outputs, inputs, closure, run, destroy, settings);
+    tape.push(op, outputs, inputs, {closure, run, destroy, adds}, settings);
 }
 }  // namespace detail
 
 /// Records y = op(inputs). `rule(g, wants)` returns the gradients of the inputs, in order: a Variable, an array or a
 /// vector of them, undefined where none is wanted. g = d loss / d y. Call it only if recording(inputs...).
-/// `settings`: see RecordedOp.
+/// An op that reads a part of its one input takes a third argument, `rule(g, wants, Tensor so_far)`: what the gradient
+/// of the input has come to, the rule's to write into, or undefined. It adds its part and returns it, so that a loop
+/// over the parts of x passes once over d loss / d x and not once for each. `settings`: see RecordedOp.
 template <class Rule>
 Variable record(const char* op, Tensor y, std::initializer_list<const Variable*> inputs, Rule&& rule,
                 std::span<const Index> settings = {}) {

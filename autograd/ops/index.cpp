@@ -81,8 +81,10 @@ Variable index_select(const Variable& x, int axis, const Tensor& index) {
   if (!recording(x)) return y;
   return record(
       "index_select", std::move(y), {&x},
-      [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants) {
-        return spread(g, shape, axis, index.value());
+      [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants, Tensor so_far) -> Variable {
+        if (!so_far.defined()) return spread(g, shape, axis, index.value());
+        index_add_in_place(so_far, axis, index.value(), g.value());
+        return so_far;
       },
       settings(axis < 0 ? axis + x.rank() : axis));
 }

@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "espalier/autograd/ops/reduce.h"
+#include "espalier/core/elementwise.h"
 #include "espalier/core/rearrange.h"
 
 namespace espalier {
@@ -49,14 +50,20 @@ namespace {
 template <class View>
 Variable placed(const char* op, const Variable& g, const Shape& shape, View view);
 
-/// A view that shows each element of x at most once. The gradient is written into zeros through the same view.
+/// A view that shows each element of x at most once. The gradient goes through the same view into that of x.
 template <class View>
 Variable viewed(const char* op, const Variable& x, View view, std::span<const Index> settings = {}) {
   Tensor y = view(x.value());
   if (!recording(x)) return y;
   return record(
       op, std::move(y), {&x},
-      [op, view, shape = x.shape()](const Variable& g, Wants) { return placed(op, g, shape, view); }, settings);
+      [op, view, shape = x.shape()](const Variable& g, Wants, Tensor so_far) -> Variable {
+        if (!so_far.defined()) return placed(op, g, shape, view);
+        Tensor part = view(so_far);
+        add_in_place(part, g.value());
+        return so_far;
+      },
+      settings);
 }
 template <class View>
 Variable placed(const char* op, const Variable& g, const Shape& shape, View view) {
