@@ -55,9 +55,13 @@ class Correlation final {
         passes_(passes),
         pass_count_(pass_count),
         tap_count_(tap_count),
+        by_group_(groups >= 8 && !layout.direct),
+        room_(layout.direct ? layout.channels * layout.plane()
+                            : layout.elements(by_group_ ? in : layout.channels, kernels_.lanes)),
         rows_first_(padding_met(taps, images) > 200),
         across_(out, kernels_.lanes, kernels_.most_vectors),
-        by_pixel_(prefers_pixels()),
+        by_plane_(out == 1),
+        by_pixel_(!by_plane_ && prefers_pixels()),
         blocks_(by_pixel_ ? across_.count : (out + kernels::conv_rows - 1) / kernels::conv_rows),
         offsets_(in * tap_count),
         places_(count_places() * batch()),
@@ -71,44 +75,61 @@ class Correlation final {
   void run(const T* x, Index images, const T* bias, bool relu, T* y, Pair size, Pair stride) const {
     const Index plane = size[0] * size[1], y_image = groups_ * out_ * plane;
     const Index x_image = layout_.channels * layout_.size[0] * layout_.size[1];
-    const Index units = (images + batch() - 1) / batch(), room = layout_.elements(kernels_.lanes);
+    const Index units = (images + batch() - 1) / batch();
     const Index work =
         std::max<Index>(1, groups_ * out_ * in_ * tap_count_ * plane / (stride[0] * stride[1])) * batch();
     const Index grain = std::max(units / 16, (least_work + work - 1) / work);
     auto images_of = [&](Index unit) { return std::min(images, (unit + 1) * batch()) - unit * batch(); };
-    auto prepare = [&](Index unit, T* to) {
+    auto prepare = [&](Index unit, Index first, Index last, T* to) {
       for (Index b = 0; b < images_of(unit); ++b)
-        lay_out(layout_, x + (unit * batch() + b) * x_image, 0, layout_.channels, to + b * room);
+        lay_out(layout_, x + (unit * batch() + b) * x_image, first, last, to + b * room_);
     };
     auto target = [&](Index unit) {
       return Target{bias, relu, y + unit * batch() * y_image, y_image, plane, size, stride, images_of(unit)};
     };
+    if (by_group_) {  // small groups are laid out one by one, and read while they are in the first-level cache
+      const Index most = units >= 8 ? 1 : std::min(groups_, 16 / units);
+      const Index parts = std::clamp<Index>(work / least_work, 1, most);
+      parallel_for(units * parts, parts == 1 ? grain : 1, [&](Index begin, Index end) {
+        const Scratch<T> own(room_ * batch());
+        std::fill_n(own.data(), room_ * batch(), T(0));
+        for (Index q = begin; q < end; ++q) {
+          const Index unit = q / parts, part = q % parts;
+          for (Index group = groups_ * part / parts; group < groups_ * (part + 1) / parts; ++group) {
+            prepare(unit, group * in_, (group + 1) * in_, own.data());
+            blocks(own.data(), group, group * blocks_, (group + 1) * blocks_, target(unit));
+          }
+        }
+      });
+      return;
+    }
     const Index total = groups_ * blocks_;
     if (units >= 8) {
       parallel_for(units, grain, [&](Index begin, Index end) {
-        const Scratch<T> own(layout_.direct ? 0 : room * batch());
-        if (!layout_.direct) std::fill_n(own.data(), room * batch(), T(0));
+        const Scratch<T> own(layout_.direct ? 0 : room_ * batch());
+        if (!layout_.direct) std::fill_n(own.data(), room_ * batch(), T(0));
         for (Index unit = begin; unit < end; ++unit) {
-          if (!layout_.direct) prepare(unit, own.data());
-          blocks(layout_.direct ? x + unit * batch() * x_image : own.data(), 0, total, target(unit));
+          if (!layout_.direct) prepare(unit, 0, layout_.channels, own.data());
+          blocks(layout_.direct ? x + unit * batch() * x_image : own.data(), 0, 0, total, target(unit));
         }
       });
       return;
     }
     // Few images: the threads share them, and divide the channels.
-    const Scratch<T> all(layout_.direct ? 0 : units * batch() * room);
+    const Index unit_room = room_ * batch();
+    const Scratch<T> all(layout_.direct ? 0 : units * unit_room);
     if (!layout_.direct) {
-      parallel_for(units, std::max<Index>(1, (Index{1} << 15) / (room * batch())), [&](Index begin, Index end) {
-        std::fill_n(all.data() + begin * batch() * room, (end - begin) * batch() * room, T(0));
-        for (Index unit = begin; unit < end; ++unit) prepare(unit, all.data() + unit * batch() * room);
+      parallel_for(units, std::max<Index>(1, (Index{1} << 15) / unit_room), [&](Index begin, Index end) {
+        std::fill_n(all.data() + begin * unit_room, (end - begin) * unit_room, T(0));
+        for (Index unit = begin; unit < end; ++unit) prepare(unit, 0, layout_.channels, all.data() + unit * unit_room);
       });
     }
     const Index splits = std::clamp<Index>(work / least_work, 1, std::min(total, std::max<Index>(1, 16 / units)));
     parallel_for(units * splits, std::max<Index>(1, least_work * splits / work), [&](Index begin, Index end) {
       for (Index q = begin; q < end; ++q) {
         const Index unit = q / splits, split = q % splits;
-        blocks(layout_.direct ? x + unit * batch() * x_image : all.data() + unit * batch() * room,
-               total * split / splits, total * (split + 1) / splits, target(unit));
+        blocks(layout_.direct ? x + unit * batch() * x_image : all.data() + unit * unit_room, 0, total * split / splits,
+               total * (split + 1) / splits, target(unit));
       }
     });
   }
@@ -173,6 +194,7 @@ class Correlation final {
     return std::clamp<Index>(64 / std::max<Index>(1, passes_[0].result[0] * passes_[0].result[1]), 1, 64);
   }
   Index count_places() const {
+    if (by_plane_) return 0;
     Index n = 0;
     for (Index p = 0; p < pass_count_; ++p)
       n += by_pixel_ ? passes_[p].result[0] * passes_[p].result[1] : strip_count(passes_[p]);
@@ -199,14 +221,16 @@ class Correlation final {
   }
 
   void fill_places(const Scratch<Tap>& taps) {
+    if (by_plane_) return;
     const Index lanes = kernels_.lanes, all = batch();
-    const Index room = layout_.direct ? layout_.channels * layout_.plane() : layout_.elements(lanes);
     kernels::Strip* to = places_.data();
     for (Index p = 0; p < pass_count_; ++p) {
       const PassSize& pass = passes_[p];
       const bool run = !by_pixel_ && flat(pass);
       const Index rows = run ? 1 : pass.result[0], step = by_pixel_ ? 1 : lanes;
       const Index columns = run ? pass.result[0] * pass.result[1] : pass.result[1];
+      // The last strip of a row begins early rather than ending short, unless sums are continued, pixel by pixel.
+      const Index last_start = in_ * pass.taps() <= longest_sum && columns >= step ? columns - step : columns;
       for (Index b = 0; b < all; ++b) {
         for (Index i = 0; i < rows; ++i) {
           Index first = 0, last = in_ * pass.taps();
@@ -215,8 +239,10 @@ class Correlation final {
             first = valid.first * in_ * pass.across;
             last = valid.second * in_ * pass.across;
           }
-          for (Index j = 0; j < columns; j += step)
-            *to++ = {b * room + i * layout_.pitch() + j, i * columns + j, std::min(step, columns - j), first, last};
+          for (Index at = 0; at < columns; at += step) {
+            const Index j = std::min(at, last_start);
+            *to++ = {b * room_ + i * layout_.pitch() + j, i * columns + j, std::min(step, columns - j), first, last};
+          }
         }
       }
     }
@@ -273,8 +299,8 @@ class Correlation final {
     }
   }
 
-  /// Blocks [begin, end) of all groups, for the images of one unit.
-  void blocks(const T* image, Index begin, Index end, const Target& target) const {
+  /// Blocks [begin, end) of all groups, for the images of one unit, of which `x` holds what `first_group` reads and on.
+  void blocks(const T* x, Index first_group, Index begin, Index end, const Target& target) const {
     const bool joins = pass_count_ > 1;
     while (begin < end) {  // a group at a time; of a group that is cut, its part
       const Index group = begin / blocks_, first = begin % blocks_, last = std::min(blocks_, first + end - begin);
@@ -286,16 +312,33 @@ class Correlation final {
         const PassSize& pass = passes_[p];
         T* y = joins ? planes.data() + pass.to : target.y + channel * target.plane;
         const Index* offsets = offsets_.data() + in_ * pass.first_tap;
-        const T* x = image + group * in_ * layout_.plane();
+        const T* of_group = x + (group - first_group) * in_ * layout_.plane();
         const T* bias = target.bias ? target.bias + channel : nullptr;
-        if (by_pixel_)
-          strip += pixel_blocks(pass, x, offsets, group, first, last, bias, target, strip, y);
+        if (by_plane_)
+          whole_plane(pass, of_group, offsets, group, bias, target.relu, y);
+        else if (by_pixel_)
+          strip += pixel_blocks(pass, of_group, offsets, group, first, last, bias, target, strip, y);
         else
-          strip += strip_blocks(pass, x, offsets, group, first, channels, bias, target, strip, y);
+          strip += strip_blocks(pass, of_group, offsets, group, first, channels, bias, target, strip, y);
       }
       if (joins) join(planes.data(), channels, target, target.y + channel * target.plane);
       begin += last - first;
     }
+  }
+
+  void whole_plane(const PassSize& pass, const T* x, const Index* offsets, Index group, const T* bias, bool relu,
+                   T* y) const {
+    const bool run = flat(pass);
+    kernels_.plane({.x = x,
+                    .pitch = layout_.pitch(),
+                    .offsets = offsets,
+                    .k = in_ * pass.taps(),
+                    .w = weights_.data() + packed_at(pass, group, 0),
+                    .bias = bias ? *bias : T(0),
+                    .y = y,
+                    .rows = run ? 1 : pass.result[0],
+                    .columns = run ? pass.result[0] * pass.result[1] : pass.result[1],
+                    .relu = relu});
   }
 
   Index strip_blocks(const PassSize& pass, const T* x, const Index* offsets, Index group, Index first, Index channels,
@@ -374,9 +417,11 @@ class Correlation final {
   Index groups_, in_, out_;  // channels of a group
   const Scratch<PassSize>& passes_;
   Index pass_count_, tap_count_;
+  bool by_group_;  // the layout holds one group at a time
+  Index room_;     // of an image in it
   bool rows_first_;
   VectorGroups across_;
-  bool by_pixel_;
+  bool by_plane_, by_pixel_;
   Index blocks_;  // of a group
   Scratch<Index> offsets_;
   Scratch<kernels::Strip> places_;
@@ -405,9 +450,11 @@ Index shift_of(const ConvGeometry& g, std::size_t axis, Index a, Index t) {
 }
 Index pixels_of(Index size, Index a, Index stride) { return a < size ? (size - a + stride - 1) / stride : 0; }
 
-/// A partial strip reads further than its pixels: only without one will a plain image of this pitch do.
-bool strips_are_whole(Pair result, Index pitch, Index lanes) {
-  return (result[1] == pitch ? result[0] * result[1] : result[1]) % lanes == 0;
+/// A partial strip reads further than its pixels: only without one will a plain image of this pitch do. `k`: length of
+/// the sums.
+bool strips_are_whole(Pair result, Index pitch, Index k, Index lanes) {
+  const Index row = result[1] == pitch ? result[0] * result[1] : result[1];
+  return row % lanes == 0 || (row > lanes && k <= longest_sum);
 }
 
 /// The bias as the kernels read it, or null.
@@ -435,7 +482,7 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const C
     Pair needed;
     for (std::size_t a = 0; a < 2; ++a)
       needed[a] = (g.result[a] - 1) * g.stride[a] + (g.kernel[a] - 1) * g.dilation[a] + 1;
-    const bool whole = strips_are_whole(g.result, g.size[1], kernels::conv<T>().lanes);
+    const bool whole = strips_are_whole(g.result, g.size[1], in * taps, kernels::conv<T>().lanes);
     const ImageLayout layout = detail::make_layout(g.in, g.size, g.before, g.stride, needed, whole);
     const Scratch<Tap> tap(taps);
     for (Index a = 0; a < g.kernel[0]; ++a)
@@ -477,7 +524,8 @@ Tensor conv2d_data(const Tensor& gradient, const Tensor& weight, const Tensor* b
       needed[axis] = std::max<Index>(1, std::max(most, pixels_of(g.size[axis], 0, g.stride[axis])) - least);
     }
     const Pair stride = g.stride;
-    const bool whole = stride == Pair{1, 1} && strips_are_whole(g.size, g.result[1], kernels::conv<T>().lanes);
+    const bool whole =
+        stride == Pair{1, 1} && strips_are_whole(g.size, g.result[1], out * taps, kernels::conv<T>().lanes);
     const ImageLayout layout = detail::make_layout(g.out, g.result, before, {1, 1}, needed, whole);
     const Index passes = stride[0] * stride[1];
     const Scratch<PassSize> pass(passes);

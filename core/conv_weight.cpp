@@ -45,7 +45,7 @@ class WeightGradient final {
         parts_(std::clamp<Index>(std::min(g.batch, g.batch * pixels_ / 1024), 1, 8)),
         splits_(std::min(g.groups > 1 ? g.groups : in_, (8 + parts_ - 1) / parts_)),
         batch_(std::clamp<Index>(block_pixels / std::max<Index>(1, pixels_), 1, (g.batch + parts_ - 1) / parts_)),
-        room_(layout_.direct ? layout_.channels * layout_.plane() : layout_.elements(kernels_.lanes)),
+        room_(layout_.direct ? layout_.channels * layout_.plane() : layout_.elements(in_, kernels_.lanes)),
         offsets_(in_ * taps_),
         rows_(batch_ * g.result[0]) {
     for (Index c = 0; c < in_; ++c)
@@ -118,16 +118,12 @@ class WeightGradient final {
     const Index x_image = layout_.channels * layout_.size[0] * layout_.size[1];
     for (Index n = first; n < last; n += batch_) {
       const Index images = std::min(batch_, last - n);
-      const T* from = x + n * x_image;
-      if (!layout_.direct) {
-        for (Index b = 0; b < images; ++b)
-          lay_out(layout_, from + b * x_image, group_begin * in_ + channel_begin, (group_end - 1) * in_ + channel_end,
-                  image.data() + b * room_);
-        from = image.data();
-      }
       for (Index group = group_begin; group < group_end; ++group) {
         const T* g_group = g + (n * g_.out + group * out_) * pixels_;
-        const T* x_group = from + group * in_ * layout_.plane();
+        const T* x_group = layout_.direct ? x + n * x_image + group * in_ * layout_.plane() : image.data();
+        for (Index b = 0; b < images && !layout_.direct; ++b)
+          lay_out(layout_, x + (n + b) * x_image, group * in_ + channel_begin, group * in_ + channel_end,
+                  image.data() + b * room_ + channel_begin * layout_.plane());
         if (by_dots_)
           dots(x_group, g_group, images, k0, k, d + group * out_ * in_ * taps_);
         else

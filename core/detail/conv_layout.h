@@ -19,14 +19,14 @@ inline void check_fits(const char* name, const Tensor& t, const Shape& shape, co
   fail<ShapeError>("[conv2d] ", name, " ", t.shape(), " does not fit the geometry, which wants ", shape);
 }
 
-/// Room for n plain values from the cache of freed blocks.
+/// Room for n plain values from the cache of freed blocks; none for 0.
 template <class T>
 class Scratch {
  public:
   static_assert(std::is_trivially_copyable_v<T>);
   explicit Scratch(Index n)
-      : storage_(Storage::take(static_cast<std::uint64_t>(std::max<Index>(n, 1)) * sizeof(T))),
-        data_(reinterpret_cast<T*>(storage_->data())) {}
+      : storage_(n > 0 ? Storage::take(static_cast<std::uint64_t>(n) * sizeof(T)) : nullptr),
+        data_(n > 0 ? reinterpret_cast<T*>(storage_->data()) : nullptr) {}
   T* data() const noexcept { return data_; }
   T& operator[](Index i) const noexcept { return data_[i]; }
 
@@ -47,8 +47,8 @@ struct ImageLayout {
 
   Index pitch() const noexcept { return room[1]; }
   Index plane() const noexcept { return split[0] * split[1] * room[0] * room[1]; }
-  /// Elements of one image, with a vector more.
-  Index elements(Index lanes) const noexcept { return channels * plane() + lanes; }
+  /// Elements of some channels of an image, with a vector more.
+  Index elements(Index of_channels, Index lanes) const noexcept { return of_channels * plane() + lanes; }
   /// Where the pixel lies that is `y` rows below and `x` columns right of the first zero.
   Index at(Index y, Index x) const noexcept {
     return ((y % split[0]) * split[1] + x % split[1]) * room[0] * room[1] + y / split[0] * room[1] + x / split[1];
@@ -66,7 +66,8 @@ inline ImageLayout make_layout(Index channels, ConvGeometry::Pair size, ConvGeom
   return layout;
 }
 
-/// Copies channels [first, last) of an image into its layout, whose border is zero already.
+/// Copies channels [first, last) of an image into its layout, whose border is zero already; `to` is where the first of
+/// them begins.
 template <class T>
 void lay_out(const ImageLayout& layout, const T* image, Index first, Index last, T* to) {
   const auto& kernels = kernels::conv<T>();
@@ -80,7 +81,7 @@ void lay_out(const ImageLayout& layout, const T* image, Index first, Index last,
   const Index top = begin[0] + layout.before[0], left = begin[1] + layout.before[1];
   for (Index c = first; c < last; ++c) {
     const T* from = image + (c * layout.size[0] + begin[0]) * line + begin[1];
-    T* plane = to + c * layout.plane();
+    T* plane = to + (c - first) * layout.plane();
     if (layout.split == ConvGeometry::Pair{1, 1}) {
       kernels.copy_rows(from, height, width, line, plane + top * layout.pitch() + left, layout.pitch());
       continue;

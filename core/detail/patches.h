@@ -34,7 +34,7 @@ class Patches final {
       : w_(w),
         g_(g),
         layout_(layout_of(g)),
-        room_(layout_.elements(kernels_.lanes)),
+        room_(layout_.elements(g.in, kernels_.lanes)),
         plane_(g.result[0] * g.result[1]),
         each_(std::max<Index>(1, 256 / plane_)),
         units_(chunk_count(g.batch, each_)) {}

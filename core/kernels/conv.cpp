@@ -111,13 +111,71 @@ void Strips(const ConvProducts<T>& c, const Strip* strip) {
 template <class T>
 void Products(const ConvProducts<T>& c) {
   Index s = 0;
-  if (c.channels == 1)  // sums enough to hide the latency of one after the other
-    for (; s + 8 <= c.strip_count; s += 8) Tile<1, 8>(c, c.strips + s, 0);
   // Four left over are two and two: a tile of a single vector would wait for its own sums.
   for (; s + tile_strips <= c.strip_count && c.strip_count - s != 4; s += tile_strips)
     Strips<tile_strips>(c, c.strips + s);
   for (; s + 2 <= c.strip_count; s += 2) Strips<2>(c, c.strips + s);
   for (; s < c.strip_count; ++s) Strips<1>(c, c.strips + s);
+}
+
+// --- one output channel: rows x vectors of pixels, each weight loaded once for all of them ------------------------------
+
+template <int rows, int vectors, class T>
+HWY_INLINE void PlaneTile(const ConvPlane<T>& c, Index row, Index column) {
+  const Tag<T> d;
+  using V = Lane<T>;
+  const T* const x = c.x + row * c.pitch + column;
+  Many<Many<V, vectors>, rows> sum;
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) sum[r][v] = hn::Set(d, c.bias);
+  }
+  const Index pitch = c.pitch;
+  for (Index k = 0; k < c.k; ++k) {
+    const V factor = hn::Set(d, c.w[k * conv_rows]);
+    const T* const at = x + c.offsets[k];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+      for (int v = 0; v < vectors; ++v)
+        sum[r][v] = hn::MulAdd(factor, hn::LoadU(d, at + r * pitch + v * lanes_of<T>), sum[r][v]);
+    }
+  }
+  const Index count = std::min(lanes_of<T>, c.columns - column);
+#pragma GCC unroll 8
+  for (int r = 0; r < rows; ++r) {
+#pragma GCC unroll 8
+    for (int v = 0; v < vectors; ++v) {
+      V y = sum[r][v];
+      if (c.relu) y = hn::IfThenZeroElse(hn::Lt(y, hn::Zero(d)), y);
+      T* to = c.y + (row + r) * c.columns + column + v * lanes_of<T>;
+      if (count == lanes_of<T>)
+        StoreU(y, d, to);
+      else
+        StorePart(y, to, count);
+    }
+  }
+}
+
+// Tiles of `most` vectors, and single ones for what is left; the last begins early rather than ending late.
+template <int rows, int most, class T>
+void PlaneRows(const ConvPlane<T>& c, Index row) {
+  constexpr Index one = lanes_of<T>, wide = most * one;
+  Index column = 0;
+  for (; column + wide <= c.columns; column += wide) PlaneTile<rows, most>(c, row, column);
+  const Index left = c.columns - column;
+  if (left > wide - one && c.columns >= wide) return PlaneTile<rows, most>(c, row, c.columns - wide);
+  for (; column < c.columns; column += one)
+    PlaneTile<rows, 1>(c, row, c.columns < one ? 0 : std::min(column, c.columns - one));
+}
+
+template <class T>
+void Plane(const ConvPlane<T>& c) {
+  Index row = 0;
+  for (; row + 4 <= c.rows; row += 4) PlaneRows<4, 2>(c, row);
+  if (c.rows - row > 1 && c.rows >= 4) return PlaneRows<4, 2>(c, c.rows - 4);
+  for (; row < c.rows; ++row) PlaneRows<1, 8>(c, row);
 }
 
 // --- gradient of the weights: lanes are channels of g, x is taken value by value ---------------------------------------
@@ -284,8 +342,18 @@ void Pixels(const ConvPixels<T>& c) {
 
 template <class T>
 void CopyRows(const T* x, Index rows, Index width, Index x_stride, T* y, Index y_stride) {
-  for (Index row = 0; row < rows; ++row, x += x_stride, y += y_stride)
-    ForEachVector<T>(width, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { at.Store(at.Load(x + i), y + i); });
+  const Tag<T> d;
+  constexpr Index lanes = lanes_of<T>;
+  for (Index row = 0; row < rows; ++row, x += x_stride, y += y_stride) {
+    if (width < lanes) {
+      StorePart(LoadPart(x, width), y, width);
+      continue;
+    }
+    for (Index i = 0; i < width; i += lanes) {  // the last vector begins early rather than ending late
+      const Index at = std::min(i, width - lanes);
+      StoreU(hn::LoadU(d, x + at), d, y + at);
+    }
+  }
 }
 
 template <class T>
@@ -319,6 +387,7 @@ constexpr ConvKernels<T> Table() {
   return {.lanes = lanes_of<T>,
           .most_vectors = most_vectors,
           .products = Products<T>,
+          .plane = Plane<T>,
           .weights = Weights<T>,
           .dots = Dots<T>,
           .pixels = Pixels<T>,

@@ -1,4 +1,4 @@
-// Convolution on raw pointers: two register tiles that gather their input through a table of offsets.
+// Convolution on raw pointers: register tiles that gather their input through a table of offsets.
 //
 // Any convolution, its gradient by the input and a transposed one are sums  y[c][p] = sum over k of w[k][c] x[at(p) +
 // offset[k]]: k runs over (input channel, tap), offset[k] says how far from the pixel's own place that value lies. So
@@ -37,6 +37,22 @@ struct ConvProducts {
   T* y;
   Index y_stride;   ///< between channels
   bool accumulate;  ///< add to what y holds; no bias then
+  bool relu;
+};
+
+/// y[i][j] = bias + sum over k of w[k conv_rows] x[i pitch + j + offset[k]] for a single output channel: no other shares
+/// what is read, but rows of pixels do. Rows shorter than a vector read a whole one all the same. Pixels may be computed
+/// twice.
+template <class T>
+struct ConvPlane {
+  const T* x;
+  Index pitch;
+  const Index* offsets;  ///< [k]
+  Index k;
+  const T* w;  ///< a block of conv_rows channels, of which the first is meant
+  T bias;
+  T* y;  ///< [rows][columns]
+  Index rows, columns;
   bool relu;
 };
 
@@ -88,6 +104,7 @@ struct ConvKernels {
   Index lanes;         ///< of a vector
   Index most_vectors;  ///< of ConvWeights and ConvPixels
   void (*products)(const ConvProducts<T>&);
+  void (*plane)(const ConvPlane<T>&);
   void (*weights)(const ConvWeights<T>&);
   void (*dots)(const ConvDots<T>&);
   void (*pixels)(const ConvPixels<T>&);

@@ -88,8 +88,10 @@ struct Case {
 TEST(Conv, RandomShapesAgreeWithPlainLoopsOnEveryTarget) {
   std::mt19937 random(1);
   auto below = [&](Index n) { return static_cast<Index>(random() % static_cast<std::uint32_t>(n)); };
-  for (int k = 0; k < 60; ++k) {
-    const Index groups = below(3) == 0 ? 1 + below(4) : 1;
+  for (int k = 0; k < 90; ++k) {
+    const bool many = k >= 60;  // groups, of which each is laid out alone
+    const Index groups = many ? 8 + below(6) : below(3) == 0 ? 1 + below(4) : 1;
+    const Index wide = many ? 1 + below(2) : 30, deep = many ? 1 + below(2) : 4;
     Pair kernel, stride, padding, dilation, size;
     for (std::size_t a = 0; a < 2; ++a) {
       kernel[a] = 1 + below(5);
@@ -98,8 +100,8 @@ TEST(Conv, RandomShapesAgreeWithPlainLoopsOnEveryTarget) {
       padding[a] = below(4);
       size[a] = std::max<Index>(1, dilation[a] * (kernel[a] - 1) + 1 - 2 * padding[a]) + below(27);
     }
-    const Case c(geometry(1 + below(5), groups, groups * (1 + below(4)), groups * (1 + below(30)), size, kernel, stride,
-                          padding, dilation),
+    const Case c(geometry(1 + below(many ? 12 : 5), groups, groups * (1 + below(deep)), groups * (1 + below(wide)),
+                          size, kernel, stride, padding, dilation),
                  static_cast<unsigned>(k));
     SCOPED_TRACE(join("x ", c.g.x_shape(), " weight ", c.g.weight_shape(), " y ", c.g.y_shape(), " case ", Index{k}));
     kernels::on_each_target([&] {
@@ -120,6 +122,11 @@ TEST(Conv, ShapesOfEveryKindAgreeWithPlainLoops) {
            geometry(3, 1, 12, 9, {7, 7}, {1, 1}),                           // one tap: rows run on
            geometry(2, 6, 6, 6, {17, 19}, {3, 3}, {1, 1}, {1, 1}),          // depthwise
            geometry(9, 4, 4, 8, {9, 33}, {3, 5}, {2, 2}, {1, 2}),           // depthwise, strided, multiplied
+           geometry(3, 9, 9, 9, {7, 7}, {3, 3}, {1, 1}, {1, 1}),            // rows shorter than a vector
+           geometry(9, 16, 16, 16, {6, 28}, {5, 5}, {1, 1}, {2, 2}),        // rows of three vectors and a half
+           geometry(2, 8, 8, 16, {13, 9}, {1, 1}),                          // one tap for each channel
+           geometry(2, 1, 200, 1, {9, 13}, {3, 3}, {1, 1}, {1, 1}),         // a single channel, of a long sum
+           geometry(2, 1, 1500, 3, {3, 7}, {1, 1}),                         // a long sum whose rows run on
            geometry(1, 1, 3, 4, {1, 100}, {1, 7}, {1, 3}, {0, 3}, {1, 2}),  // a sequence
            geometry(2, 1, 2, 3, {3, 3}, {1, 1}, {5, 5}),                    // a stride beyond the image
            geometry(2, 1, 2, 3, {3, 3}, {2, 2}, {4, 4}, {3, 3}),            // windows of padding alone
@@ -152,8 +159,10 @@ TEST(Conv, ThreadsDoNotChangeABit) {
 
 TEST(Conv, NanAndInfinityStayInTheirWindows) {
   // Rows that end within a vector read further than they should: what lies there must not leak.
-  for (Index width : {5, 8, 11, 19}) {
-    const ConvGeometry g = geometry(1, 1, 2, 5, {6, width}, {3, 3}, {1, 1}, {1, 1});
+  for (const auto& [width, groups] :
+       {std::pair<Index, Index>{5, 1}, {8, 1}, {11, 1}, {19, 1}, {5, 8}, {11, 8}, {28, 8}}) {
+    const ConvGeometry g = groups == 1 ? geometry(1, 1, 2, 5, {6, width}, {3, 3}, {1, 1}, {1, 1})
+                                       : geometry(1, groups, groups, groups, {6, width}, {3, 3}, {1, 1}, {1, 1});
     Rng rng(2);
     Tensor x = randn(rng, g.x_shape());
     const Tensor w = randn(rng, g.weight_shape());
@@ -164,7 +173,7 @@ TEST(Conv, NanAndInfinityStayInTheirWindows) {
       for (Index i = 0; i < 6; ++i)
         for (Index j = 0; j < width; ++j) {
           const Index at = (o * 6 + i) * width + j;
-          const bool hit = i >= 1 && i <= 3 && j <= 1;
+          const bool hit = i >= 1 && i <= 3 && j <= 1 && (groups == 1 || o == 0);
           EXPECT_EQ(std::isnan(after.data<float>()[at]), hit) << i << ' ' << j;
           if (hit) continue;
           EXPECT_EQ(after.data<float>()[at], before.data<float>()[at]);
