@@ -6,7 +6,7 @@
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/elementwise_backward.cpp"
 #include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
 
-#include "espalier/core/kernels/math-inl.h"
+#include "espalier/core/kernels/angles-inl.h"
 #include "espalier/core/kernels/step_loop-inl.h"
 #include "hwy/highway.h"
 

@@ -1,12 +1,11 @@
 // Functions of two operands. A new one is a field of BinaryKernels, a functor here, and its row in the table below.
 #include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/kernels/simd_config.h"
-#include "espalier/core/kernels/std_loops.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/elementwise_binary.cpp"
 #include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
 
-#include "espalier/core/kernels/math-inl.h"
+#include "espalier/core/kernels/angles-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -20,6 +19,8 @@ struct MulOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const 
 struct DivOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const { return Div(a, b); } };
 struct MaximumOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const { return IfThenElse(Or(Gt(a, b), IsNaN(a)), a, b); } };
 struct MinimumOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const { return IfThenElse(Or(Lt(a, b), IsNaN(a)), a, b); } };
+struct PowOp { template <class V> HWY_INLINE V operator()(V a, V b, V, V) const { return Pow(a, b); } };
+struct Atan2Op { template <class V> HWY_INLINE V operator()(V y, V x, V, V) const { return Atan2(y, x); } };
 struct AddScaledOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V) const { return MulAdd(p, b, a); } };
 struct BlendOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V q) const { return MulAdd(p, a, Mul(q, b)); } };
 struct MulScaledOp { template <class V> HWY_INLINE V operator()(V a, V b, V p, V) const { return Mul(Mul(p, a), b); } };
@@ -57,14 +58,6 @@ template <class Op>
 constexpr BinaryKernel Row(Index cost) {
   return {Variants<Op, float>(), Variants<Op, double>(), cost};
 }
-template <class F, class T>
-constexpr BinaryVariants<T> StdVariants() {
-  return {std_binary<F, T, true, true>, std_binary<F, T, true, false>, std_binary<F, T, false, true>};
-}
-template <class F>
-constexpr BinaryKernel StdRow() {
-  return {StdVariants<F, float>(), StdVariants<F, double>(), 30};
-}
 
 }  // namespace
 
@@ -76,8 +69,8 @@ const BinaryKernels& BinaryTable() {
       .div = Row<DivOp>(2),
       .maximum = Row<MaximumOp>(1),
       .minimum = Row<MinimumOp>(1),
-      .pow = StdRow<StdPow>(),
-      .atan2 = StdRow<StdAtan2>(),
+      .pow = Row<PowOp>(16),
+      .atan2 = Row<Atan2Op>(10),
       .add_scaled = Row<AddScaledOp>(1),
       .blend = Row<BlendOp>(1),
       .mul_scaled = Row<MulScaledOp>(1),

@@ -1,12 +1,11 @@
 // Functions of one operand. A new one is a field of UnaryKernels, a functor here, and its row in the table below.
 #include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/kernels/simd_config.h"
-#include "espalier/core/kernels/std_loops.h"
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/elementwise_unary.cpp"
 #include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
 
-#include "espalier/core/kernels/math-inl.h"
+#include "espalier/core/kernels/angles-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -42,11 +41,21 @@ struct ErfOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { ret
 struct ErfcOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Erfc(x); } };
 struct SinOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Sin(x); } };
 struct CosOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Cos(x); } };
+struct TanOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Tan(x); } };
+struct AsinOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Asin(x); } };
+struct AcosOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Acos(x); } };
+struct AtanOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Atan(x); } };
+struct SinhOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Sinh(x); } };
+struct CoshOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Cosh(x); } };
+struct AsinhOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Asinh(x); } };
+struct AcoshOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Acosh(x); } };
+struct AtanhOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Atanh(x); } };
 struct GeluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Gelu(x); } };
 struct SiluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Mul(x, Sigmoid(x)); } };
 struct ReluOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return IfThenElse(Lt(x, All<V>(0)), All<V>(0), x); } };
 struct LeakyReluOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return IfThenElse(Lt(x, All<V>(0)), Mul(p, x), x); } };
 struct EluOp { template <class V> HWY_INLINE V operator()(V x, V p, V q) const { return IfThenElse(Gt(x, All<V>(0)), x, Mul(p, Expm1(Mul(q, x)))); } };
+struct PowOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return Pow(x, p); } };
 struct SoftsignOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Div(x, Add(All<V>(1), Abs(x))); } };
 struct LogsigmoidOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Neg(LogOnePlusExp(Neg(x))); } };
 struct HardsigmoidOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Div(Limit(Add(x, All<V>(3)), All<V>(0), All<V>(6)), All<V>(6)); } };
@@ -115,16 +124,12 @@ void PowScalar(const T* x, T* y, Index n, T p, T q) {
   if (p == T(3)) return Map<CubeOp>(x, y, n, p, q);
   if (p == T(-1)) return Map<ReciprocalOp>(x, y, n, p, q);
   if (p == T(0.5)) return Map<RootOp>(x, y, n, p, q);
-  std_binary<StdPow, T, true, false>(x, &p, y, n, p, q);
+  Map<PowOp>(x, y, n, p, q);
 }
 
 template <class Op>
 constexpr UnaryKernel Row(Index cost) {
   return {Map<Op, float>, Map<Op, double>, cost};
-}
-template <class F>
-constexpr UnaryKernel StdRow() {
-  return {std_unary<F, float>, std_unary<F, double>, 30};
 }
 
 }  // namespace
@@ -154,16 +159,16 @@ const UnaryKernels& UnaryTable() {
       .pow_scalar = {PowScalar<float>, PowScalar<double>, 30},
       .sin = Row<SinOp>(8),
       .cos = Row<CosOp>(8),
-      .tan = StdRow<StdTan>(),
-      .asin = StdRow<StdAsin>(),
-      .acos = StdRow<StdAcos>(),
-      .atan = StdRow<StdAtan>(),
-      .sinh = StdRow<StdSinh>(),
-      .cosh = StdRow<StdCosh>(),
+      .tan = Row<TanOp>(10),
+      .asin = Row<AsinOp>(10),
+      .acos = Row<AcosOp>(10),
+      .atan = Row<AtanOp>(10),
+      .sinh = Row<SinhOp>(10),
+      .cosh = Row<CoshOp>(10),
       .tanh = Row<TanhOp>(8),
-      .asinh = StdRow<StdAsinh>(),
-      .acosh = StdRow<StdAcosh>(),
-      .atanh = StdRow<StdAtanh>(),
+      .asinh = Row<AsinhOp>(12),
+      .acosh = Row<AcoshOp>(12),
+      .atanh = Row<AtanhOp>(12),
       .erf = Row<ErfOp>(12),
       .erfc = Row<ErfcOp>(12),
       .sigmoid = Row<SigmoidOp>(8),

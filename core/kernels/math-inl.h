@@ -1,4 +1,5 @@
-// Vector functions, f32 and f64 from one text: exp, log, erf and what is built of them. Compiled once per SIMD target.
+// Vector functions, f32 and f64 from one text: exp, log, pow, erf and what is built of them. Compiled once per SIMD
+// target.
 //
 // Infinities, NaN, signed zeros and subnormal numbers give what the std:: functions give. Largest errors measured are
 // asserted in the tests of elementwise.h. No function fuses a multiply with an add unless it says MulAdd.
@@ -300,6 +301,46 @@ HWY_INLINE V LogOnePlusExp(V x) {
   return Add(above, MulAdd(Mul(twice, z), Polynomial(z, Tables<V>::atanh_rest), twice));
 }
 
+#if HWY_TARGET != HWY_SCALAR
+/// |x|^y for f32, by way of f64, whose logarithm is exact enough for any exponent; rounded once.
+template <class V>
+HWY_INLINE V PowerOfAbs(V x, V y) {
+  const hn::Half<hn::DFromV<V>> half;
+  const hn::Rebind<double, decltype(half)> d;
+  auto power = [&](auto base, auto exponent) ESPALIER_INLINE_LAMBDA {
+    const auto log = Log(PromoteTo(d, base));
+    const auto product = IfThenZeroElse(Eq(log, hn::Zero(d)), Mul(PromoteTo(d, exponent), log));  // 1^infinity is 1
+    return DemoteTo(half, Exp(product));
+  };
+  x = hn::Abs(x);
+  return Combine(hn::DFromV<V>(), power(UpperHalf(half, x), UpperHalf(half, y)),
+                 power(LowerHalf(half, x), LowerHalf(half, y)));
+}
+#endif
+/// As std::pow, which f64 goes through.
+template <class V>
+HWY_INLINE V Pow(V x, V y) {
+  using T = ElementOf<V>;
+  const hn::DFromV<V> d;
+#if HWY_TARGET != HWY_SCALAR
+  if constexpr (sizeof(T) == sizeof(float)) {
+    const V zero = hn::Zero(d), one = All<V>(1.0), half = Mul(y, All<V>(0.5));
+    const auto whole = Eq(Floor(y), y);
+    const V sign = IfThenElseZero(And(whole, Ne(Floor(half), half)), And(x, hn::SignBit(d)));  // odd powers keep it
+    const auto root = And(Lt(x, zero), Gt(x, All<V>(-std::numeric_limits<double>::infinity())));
+    V power = Xor(PowerOfAbs(x, y), sign);
+    power = IfThenElse(AndNot(whole, root), All<V>(std::numeric_limits<double>::quiet_NaN()), power);
+    return IfThenElse(Or(Eq(y, zero), Eq(x, one)), one, power);
+  }
+#endif
+  HWY_ALIGN T base[lanes_of<T>];
+  HWY_ALIGN T exponent[lanes_of<T>];
+  Store(x, d, base);
+  Store(y, d, exponent);
+  for (Index k = 0; k < lanes_of<T>; ++k) base[k] = std::pow(base[k], exponent[k]);
+  return hn::Load(d, base);
+}
+
 /// e = exp(x), limited so that its square is finite, and w = e (e + 2): tanh(log(1 + e)) = w / (w + 2).
 template <class V>
 struct MishParts {
@@ -398,52 +439,6 @@ HWY_INLINE V Gelu(V x) {
   } else {
     return Mul(x, NormalAt(x).distribution);
   }
-}
-
-/// sin (turns = 0) or cos (turns = 1) for |x| <= circle_limit. Cody and Waite's reduction by pi/2.
-template <unsigned turns, class V>
-HWY_INLINE V SinNear(V x) {
-  const hn::DFromV<V> d;
-  const hn::RebindToUnsigned<decltype(d)> du;
-  using U = hn::TFromD<decltype(du)>;
-  const V rounder = All<V>(Tables<V>::rounder);
-  const V shifted = MulAdd(x, All<V>(0.63661977236758134308), rounder);
-  const V n = Sub(shifted, rounder);
-  V r = x;
-  for (const auto part : Tables<V>::half_pi) r = hn::NegMulAdd(n, All<V>(part), r);
-  const auto quarter = Add(BitCast(du, shifted), hn::Set(du, static_cast<U>(turns)));
-  const V z = Mul(r, r);
-  V sine = MulAdd(Mul(z, r), Polynomial(z, Tables<V>::sin_rest), r);
-  sine = IfThenElse(Eq(r, All<V>(0.0)), r, sine);  // keeps -0
-  const V cosine = MulAdd(Mul(z, z), Polynomial(z, Tables<V>::cos_rest), hn::NegMulAdd(z, All<V>(0.5), All<V>(1.0)));
-  const auto odd = hn::RebindMask(d, TestBit(quarter, hn::Set(du, U(1))));
-  const V sign = BitCast(d, hn::ShiftLeft<sizeof(U) * 8 - 2>(And(quarter, hn::Set(du, U(2)))));
-  return Xor(IfThenElse(odd, cosine, sine), sign);
-}
-/// sin or cos; lanes out of the range of SinNear, each for itself, through `exact`.
-template <unsigned turns, class V, class F>
-HWY_INLINE V SinFull(V x, F exact) {
-  using T = ElementOf<V>;
-  const hn::DFromV<V> d;
-  const auto near = Le(hn::Abs(x), All<V>(Tables<V>::circle_limit));
-  const V y = SinNear<turns>(IfThenElseZero(near, x));
-  if (AllTrue(d, near)) [[likely]]
-    return y;
-  HWY_ALIGN T from[lanes_of<T>];
-  HWY_ALIGN T to[lanes_of<T>];
-  Store(x, d, from);
-  Store(y, d, to);
-  for (Index k = 0; k < lanes_of<T>; ++k)
-    if (!(std::abs(from[k]) <= Tables<V>::circle_limit)) to[k] = exact(from[k]);
-  return hn::Load(d, to);
-}
-template <class V>
-HWY_INLINE V Sin(V x) {
-  return SinFull<0>(x, [](ElementOf<V> v) { return std::sin(v); });
-}
-template <class V>
-HWY_INLINE V Cos(V x) {
-  return SinFull<1>(x, [](ElementOf<V> v) { return std::cos(v); });
 }
 
 }  // namespace espalier::kernels::HWY_NAMESPACE

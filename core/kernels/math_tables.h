@@ -1,4 +1,4 @@
-// Constants of the vector functions in math-inl.h, for each computing type.
+// Constants of the vector functions in math-inl.h and angles-inl.h, for each computing type.
 //
 // Polynomials are near-minimax fits, lowest power first; the comment gives the largest error of the fit. Those of the
 // logarithm are from fdlibm (Sun Microsystems 1993, e_log.c) and its single-precision version.
@@ -39,13 +39,20 @@ struct MathTables<float> {
   /// (cos(r) - 1 + r^2/2) / r^4, in r^2: 2e-9.
   static constexpr float cos_rest[] = {4.166666418e-02f, -1.388827921e-03f, 2.454287096e-05f};
 
+  static constexpr float quarter_pi_high = 7.853981852531433e-01f, quarter_pi_low = -2.1855695e-08f;
+  /// (atan(r)/r - 1) / r^2 for r <= tan(pi/8), in r^2: 2.7e-9.
+  static constexpr float atan_rest[] = {-3.333333176e-01f, 1.999954048e-01f, -1.426395560e-01f, 1.074373149e-01f,
+                                        -6.451928210e-02f};
+  static constexpr float angle_largest = 8e37f;  // sides beyond it are scaled down
+  static constexpr float area_largest = 1e6f;    // beyond it asinh(x) = log(2 x)
+
   /// (atanh(s)/s - 1) / s^2 for s <= 1/3, in s^2: 1.2e-10.
   static constexpr float atanh_rest[] = {3.33333374476e-01f, 1.99994652513e-01f, 1.43078062799e-01f, 1.07200930060e-01f,
                                          1.21287408465e-01f};
 
   static constexpr float erf_highest = 3.95f;  // erf is 1 beyond
   /// -log(erfc(z)) / z - 1 on [0, erf_highest]: the error of erf is 4e-9 of its value.
-  static constexpr float log_erfc[] = {1.2837917161e-01f,  6.36619382004e-01f,  1.02777830082e-01f,
+  static constexpr float log_erfc[] = {1.2837917161e-01f,   6.36619382004e-01f,  1.02777830082e-01f,
                                        -1.91530621074e-02f, -1.60399713139e-04f, 1.66703139755e-03f,
                                        -6.32839155950e-04f, 1.17641955686e-04f,  -9.25634599925e-06f};
 
@@ -97,6 +104,15 @@ struct MathTables<double> {
   static constexpr double cos_rest[] = {4.16666666666666644e-02,  -1.38888888888888873e-03, 2.48015873015843674e-05,
                                         -2.75573192211891020e-07, 2.08767557175844028e-09,  -1.14704493544667732e-11,
                                         4.74519880720287603e-14};
+
+  static constexpr double quarter_pi_high = 7.853981633974483e-01, quarter_pi_low = 3.0616169978683829431e-17;
+  /// 7.3e-21.
+  static constexpr double atan_rest[] = {
+      -3.3333333333333333329e-01, 1.9999999999999991542e-01, -1.4285714285711518602e-01, 1.1111111110754729458e-01,
+      -9.0909090670099900838e-02, 7.6923067360001734713e-02, -6.6666420200551661522e-02, 5.8819252531928635581e-02,
+      -5.2580415542977796376e-02, 4.7193950300274329928e-02, -4.1044362657550819859e-02, 3.0635704112969497094e-02,
+      -1.3918229291024428415e-02};
+  static constexpr double angle_largest = 4e307, area_largest = 1e10;
 
   /// 7.4e-20.
   static constexpr double atanh_rest[] = {

@@ -149,6 +149,41 @@ TEST(BinaryKernels, AreWithinTheirBoundsAtAnySizeAndOffset) {
   });
 }
 
+// Signs, zeros, infinities, NaN, numbers next to the ends of the range: as the standard functions.
+template <class T, class F>
+void expect_special_pairs(const char* name, const BinaryKernel& kernel, F exact, double bound) {
+  using L = std::numeric_limits<T>;
+  std::vector<T> values = {
+      0,           L::denorm_min(), L::min(), T(0.25),       T(0.5),        1, T(1.5), 2, 3, 4, T(1e6), T(33),
+      T(16777217), L::max() / 3,    L::max(), L::infinity(), L::quiet_NaN()};
+  for (const T v : std::vector<T>(values)) values.push_back(-v);
+  for (const T a : values)
+    for (const T b : values) {
+      T y = 0;
+      kernel.template get<T>().vv(&a, &b, &y, 1, 0, 0);
+      const T expected = exact(a, b);
+      const bool tiny = std::abs(expected) < L::min() && std::abs(y) < L::min();
+      if (std::isnan(expected))
+        EXPECT_TRUE(std::isnan(y)) << name << "(" << a << ", " << b << ") = " << y;
+      else if (tiny || expected == 0 || std::isinf(expected))
+        EXPECT_TRUE(std::signbit(y) == std::signbit(expected) && (tiny || y == expected))
+            << name << "(" << a << ", " << b << ") = " << y << ", not " << expected;
+      else
+        EXPECT_LE(ulps<T>(y, expected), bound) << name << "(" << a << ", " << b << ") = " << y << ", not " << expected;
+    }
+}
+
+TEST(BinaryKernels, TreatSpecialPairsAsTheStandardFunctions) {
+  on_each_target([] {
+    auto angle = [](auto y, auto x) { return std::atan2(y, x); };
+    auto power = [](auto x, auto y) { return std::pow(x, y); };
+    expect_special_pairs<float>("atan2", binary().atan2, angle, 2);
+    expect_special_pairs<double>("atan2", binary().atan2, angle, 2);
+    expect_special_pairs<float>("pow", binary().pow, power, 1);
+    expect_special_pairs<double>("pow", binary().pow, power, 1);
+  });
+}
+
 struct TernaryCase {
   const char* name;
   TernaryKernel TernaryKernels::*kernel;
