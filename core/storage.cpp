@@ -19,6 +19,8 @@ constexpr std::uint64_t cache_limit = std::uint64_t{4} << 30;  // per thread; wh
 /// Trivially destructible, so that tensors destroyed after the thread's other locals still find it.
 struct Cache {
   Storage* free_list[bins];
+  std::uint32_t held[bins];   // blocks in the list
+  std::uint32_t asked[bins];  // blocks of this size that this thread asked of the system and has not given back
   AllocatorStatistics statistics;
   bool open;    // the closer below will run
   bool closed;  // the thread is ending: give blocks straight back
@@ -35,6 +37,15 @@ struct CacheCloser {
 void close_with_thread() {
   thread_local CacheCloser closer;
   cache.open = true;
+}
+
+/// Blocks of other threads that a thread keeps for itself: few, or what one thread makes and another drops, as a loader's
+/// batches, would pile up where nobody takes it.
+constexpr std::uint64_t foreign_bytes = std::uint64_t{1} << 16;
+constexpr std::uint32_t most_foreign = 64;
+bool piles_up(std::uint32_t bin, std::uint64_t bytes) {
+  const auto foreign = static_cast<std::uint32_t>(std::min<std::uint64_t>(most_foreign, foreign_bytes / bytes));
+  return cache.held[bin] >= cache.asked[bin] + foreign;
 }
 
 /// The link to the next free block lies where the values of a used one lie.
@@ -59,6 +70,7 @@ Storage* Storage::take(std::uint64_t bytes) {
   Storage* block = cache.free_list[bin];
   if (block) [[likely]] {
     cache.free_list[bin] = next_of(block);
+    --cache.held[bin];
     cache.statistics.cached_bytes -= bytes_of(bin);
   } else {
     std::uint64_t room = bytes_of(bin) + sizeof(Storage);
@@ -71,6 +83,7 @@ Storage* Storage::take(std::uint64_t bytes) {
       if (!block) throw std::bad_alloc();
     }
     if (alignment == huge_page) madvise(block, room, MADV_HUGEPAGE);
+    ++cache.asked[bin];
     ++cache.statistics.system_allocations;
   }
   new (block) Storage;
@@ -82,7 +95,9 @@ Storage* Storage::take(std::uint64_t bytes) {
 void Storage::give(Storage* block) noexcept {
   const std::uint32_t bin = block->bin;
   block->~Storage();
-  if (cache.closed || cache.statistics.cached_bytes + bytes_of(bin) > cache_limit) {
+  const std::uint64_t bytes = bytes_of(bin);
+  if (cache.closed || cache.statistics.cached_bytes + bytes > cache_limit || piles_up(bin, bytes)) {
+    if (cache.asked[bin] > 0) --cache.asked[bin];
     std::free(block);
     return;
   }
@@ -90,14 +105,17 @@ void Storage::give(Storage* block) noexcept {
     close_with_thread();
   next_of(block) = cache.free_list[bin];
   cache.free_list[bin] = block;
-  cache.statistics.cached_bytes += bytes_of(bin);
+  ++cache.held[bin];
+  cache.statistics.cached_bytes += bytes;
 }
 
 AllocatorStatistics allocator_statistics() noexcept { return cache.statistics; }
 
 void release_cached_memory() noexcept {
-  for (Storage*& head : cache.free_list)
-    while (head) std::free(std::exchange(head, next_of(head)));
+  for (std::uint32_t bin = 0; bin < bins; ++bin) {
+    for (Storage*& head = cache.free_list[bin]; head;) std::free(std::exchange(head, next_of(head)));
+    cache.asked[bin] -= std::min(cache.asked[bin], std::exchange(cache.held[bin], 0));
+  }
   cache.statistics.cached_bytes = 0;
 }
 

@@ -2,6 +2,7 @@
 //
 // Freed blocks are kept in a free list of the thread that freed them (four sizes per doubling, so at most 25 % is
 // wasted) and given out again without a system call: a training step allocates nothing from the system once warm.
+// A thread keeps no more blocks of a size than it has asked of the system itself, and a few.
 // Blocks of 2 MB and more ask the kernel for huge pages.
 #pragma once
 

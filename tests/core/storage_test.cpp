@@ -30,6 +30,21 @@ TEST(Storage, AWarmLoopAsksTheSystemForNothing) {
   EXPECT_EQ(allocator_statistics().system_allocations, before);
 }
 
+TEST(Storage, BlocksThatAnotherThreadMakesDoNotPileUpWhereTheyAreDropped) {
+  release_cached_memory();
+  for (int round = 0; round < 50; ++round) {
+    std::vector<Tensor> batch;
+    std::thread([&] {
+      for (int i = 0; i < 4; ++i) batch.push_back(Tensor::zeros({50'000}));  // as a loader's
+      for (int i = 0; i < 100; ++i) batch.push_back(Tensor::zeros({3}));
+    }).join();
+  }
+  EXPECT_LT(allocator_statistics().cached_bytes, 200'000u);
+  { const Tensor own = Tensor::zeros({50'000}); }
+  EXPECT_GE(allocator_statistics().cached_bytes, 200'000u) << "what this thread asked for itself it keeps";
+  release_cached_memory();
+}
+
 TEST(Storage, BlocksAreReusedForSizesOfTheSameBinOnly) {
   release_cached_memory();
   Storage* block = Storage::take(1000);
