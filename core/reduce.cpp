@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "espalier/core/detail/groups.h"
+#include "espalier/core/detail/scratch.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/kernels/groups.h"
@@ -18,6 +19,7 @@
 namespace espalier {
 namespace {
 
+using detail::foldable_groups;
 using detail::gather_groups;
 using detail::Groups;
 using detail::groups_along;
@@ -132,7 +134,7 @@ Tensor reduced(const char* op, const Tensor& x, const Dims& axes, bool keepdim, 
   Tensor y = Tensor::empty(reduced_shape(x.shape(), over, keepdim), x.dtype());
   dispatch_floating(op, x.dtype(), [&]<class T>() {
     T* out = y.write<T>(op);
-    const Groups g = gather_groups(x, over);
+    const Groups g = foldable_groups(x, over);
     if (g.n == 0)
       std::fill_n(out, y.size(), static_cast<T>(of_nothing));
     else if (y.size() > 0)
@@ -174,32 +176,53 @@ void check_not_empty(const char* op, const Tensor& x, const Dims& over) {
                      " hold no elements, and there is no largest or smallest of nothing. Hint: check size() first");
 }
 
-/// Runs kernel(first_row, second_row, y_row, n) on every line along `axis`, which is moved last and back. `choose` gets
-/// the kernels of the element type.
+/// Lines along an axis that is not the last are turned into rows in the cache, so many at a time.
+Index lines_at_once(Index n) { return std::clamp<Index>(8192 / std::max<Index>(1, n) / 8 * 8, 8, 64); }
+
+/// Runs kernel(first_row, second_row, y_row, n) on every line along `axis`. `choose` gets the kernels of the element
+/// type.
 template <class Choose>
 Tensor along_axis(const char* op, const Tensor& first, const Tensor& second, int axis, Choose choose) {
   check_same_dtype(op, first, second);
   if (first.rank() == 0) return along_axis(op, first.reshape({1}), second.reshape({1}), axis, choose).reshape({});
-  const int at = checked_axis(op, axis, first.rank());
-  const bool last = at == first.rank() - 1;
-  const Tensor a = (last ? first : first.transpose(at, -1)).contiguous();
-  const Tensor b = (last ? second : second.transpose(at, -1)).contiguous();
-  Tensor y = Tensor::empty(a.shape(), a.dtype());
-  const Index n = a.shape()[a.rank() - 1], lines = n == 0 ? 0 : a.size() / n;
-  dispatch_floating(op, a.dtype(), [&]<class T>() {
+  const Groups g = groups_along(first, checked_axis(op, axis, first.rank()));
+  const bool alone = first.shares_storage(second) && first.strides() == second.strides();
+  const Tensor b = alone ? g.x : second.contiguous();
+  Tensor y = Tensor::empty(first.shape(), first.dtype());
+  if (y.size() == 0) return y;
+  dispatch_floating(op, y.dtype(), [&]<class T>() {
     const auto kernel = choose(kernels::reduce<T>());
-    const T *p = a.data<T>(), *q = b.data<T>();
+    const auto run = [&kernel, n = g.n](const T* p, const T* q, T* out) {
+      if constexpr (std::is_invocable_v<decltype(kernel), const T*, T*, Index>)
+        kernel(p, out, n);
+      else
+        kernel(p, q, out, n);
+    };
+    const T *p = g.x.data<T>(), *q = b.data<T>();
     T* out = y.write<T>(op);
-    parallel_for(lines, std::max<Index>(1, rows_per_chunk(n) / 8), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) {
-        if constexpr (std::is_invocable_v<decltype(kernel), const T*, T*, Index>)
-          kernel(p + r * n, out + r * n, n);
-        else
-          kernel(p + r * n, q + r * n, out + r * n, n);
+    if (g.inner == 1) {
+      parallel_for(g.outer, std::max<Index>(1, rows_per_chunk(g.n) / 8), [&](Index begin, Index end) {
+        for (Index r = begin; r < end; ++r) run(p + r * g.n, q + r * g.n, out + r * g.n);
+      });
+      return;
+    }
+    const Index width = lines_at_once(g.n), strips = (g.inner + width - 1) / width;
+    parallel_for(g.outer * strips, std::max<Index>(1, rows_per_chunk(g.n * width) / 8), [&](Index begin, Index end) {
+      const detail::Scratch<T> left(width * g.n), right(alone ? 0 : width * g.n);
+      for (Index job = begin; job < end; ++job) {
+        const Index column = job % strips * width, at = job / strips * g.n * g.inner + column;
+        const Index lines = std::min(width, g.inner - column);
+        kernels::transpose(p + at, g.n, lines, g.inner, left.data(), g.n);
+        if (!alone) kernels::transpose(q + at, g.n, lines, g.inner, right.data(), g.n);
+        for (Index line = 0; line < lines; ++line) {
+          T* const row = left.data() + line * g.n;
+          run(row, alone ? row : right.data() + line * g.n, row);
+        }
+        kernels::transpose(left.data(), lines, g.n, g.n, out + at, g.inner);
       }
     });
   });
-  return last ? y : y.transpose(at, -1).contiguous();
+  return y;
 }
 
 }  // namespace
@@ -277,12 +300,13 @@ MeanVar mean_var(const Tensor& x, const Dims& axes, bool unbiased, bool keepdim)
   MeanVar y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, x.dtype())};
   dispatch_floating("var", x.dtype(), [&]<class T>() {
     T *mean = y.mean.write<T>("var"), *var = y.var.write<T>("var");
-    const Groups g = gather_groups(x, over);
+    const Groups g = foldable_groups(x, over);
     if (g.n == 0) {
       std::fill_n(mean, y.mean.size(), std::numeric_limits<T>::quiet_NaN());
       std::fill_n(var, y.var.size(), std::numeric_limits<T>::quiet_NaN());
     } else if (y.mean.size() > 0) {
-      const double freedom = static_cast<double>(g.n) - (unbiased ? 1 : 0);  // 0 / 0 is NaN, as it should be
+      const double freedom =
+          static_cast<double>(g.repeats * g.n) - (unbiased ? 1 : 0);  // 0 / 0 is NaN, as it should be
       detail::fold_groups<T>(g, MomentsFold<T>(), [&](Index place, const Moments& m) {
         mean[place] = static_cast<T>(m.mean);
         var[place] = static_cast<T>(m.squares / freedom);

@@ -1,13 +1,12 @@
-// How images lie in memory while a convolution reads them, and scratch room.
+// How images lie in memory while a convolution reads them.
 #pragma once
 
 #include <algorithm>
-#include <type_traits>
 
 #include "espalier/core/conv.h"
+#include "espalier/core/detail/scratch.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/conv.h"
-#include "espalier/core/storage.h"
 
 namespace espalier::detail {
 
@@ -18,22 +17,6 @@ inline void check_fits(const char* name, const Tensor& t, const Shape& shape, co
     return;
   fail<ShapeError>("[conv2d] ", name, " ", t.shape(), " does not fit the geometry, which wants ", shape);
 }
-
-/// Room for n plain values from the cache of freed blocks; none for 0.
-template <class T>
-class Scratch {
- public:
-  static_assert(std::is_trivially_copyable_v<T>);
-  explicit Scratch(Index n)
-      : storage_(n > 0 ? Storage::take(static_cast<std::uint64_t>(n) * sizeof(T)) : nullptr),
-        data_(n > 0 ? reinterpret_cast<T*>(storage_->data()) : nullptr) {}
-  T* data() const noexcept { return data_; }
-  T& operator[](Index i) const noexcept { return data_[i]; }
-
- private:
-  StoragePtr storage_;
-  T* data_;
-};
 
 /// Rows and columns before and behind an image: zeros, or negative for what is left out. With a split of s, pixels
 /// s apart lie side by side, in one of s x s planes.

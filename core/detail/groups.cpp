@@ -30,6 +30,23 @@ Groups gather_groups(const Tensor& x, const Dims& axes) {
   return {x.permute(order).contiguous(), outer * inner, reduced, 1, order};
 }
 
+Groups foldable_groups(const Tensor& x, const Dims& axes) {
+  const Shape& shape = x.shape();
+  unsigned named = 0;
+  for (Index axis : axes) named |= 1u << axis;
+  int front = 0, back = x.rank();
+  Index repeats = 1, outer = 1, n = 1;
+  while (front < back && named >> front & 1) repeats *= shape[front++];
+  while (back > front && named >> (back - 1) & 1) n *= shape[--back];
+  bool between = x.is_contiguous() && repeats > 1 && n > short_row;
+  for (int axis = front; axis < back; ++axis) {
+    between = between && !(named >> axis & 1);
+    outer *= shape[axis];
+  }
+  if (!between || outer == 1) return gather_groups(x, axes);
+  return {x, outer, n, 1, {}, repeats};
+}
+
 Groups groups_along(const Tensor& x, int axis) {
   Index outer = 1, inner = 1;
   for (int a = 0; a < x.rank(); ++a)

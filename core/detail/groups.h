@@ -20,16 +20,20 @@ inline Index rows_per_chunk(Index row_length) {
   return std::max<Index>(1, grain_elements / std::max<Index>(1, row_length));
 }
 
-/// A contiguous tensor seen as [outer, n, inner]; the groups run over the middle.
+/// A contiguous tensor seen as [outer, n, inner]; the groups run over the middle. Or, with repeats, as
+/// [repeats, outer, n] of groups that run over both ends, as those of channels in a batch of images.
 struct Groups {
   Tensor x;
   Index outer, n, inner;
   Dims order;  ///< of the axes of the original in x; as they are, if empty
+  Index repeats = 1;
 };
 
 /// Brings `axes` (sorted, as reduced_axes gives them) together: in place where they are neighbours, else by a copy with
 /// them last.
 Groups gather_groups(const Tensor& x, const Dims& axes);
+/// The same for fold_groups, which can do with repeats instead of a copy.
+Groups foldable_groups(const Tensor& x, const Dims& axes);
 /// One axis; nothing is moved. A scalar is one group of one element.
 Groups groups_along(const Tensor& x, int axis);
 /// y, in the layout of g.x, as a tensor with the axes of the original.
@@ -70,13 +74,17 @@ void fold_groups(const Groups& g, const How& how, const Finish& finish) {
   const T* x = g.x.data<T>();
   const auto join = [&](const A& a, const A& b) { return how.join(a, b); };
   if (g.inner == 1) {
-    const auto fold_row = [&](Index r) {
-      const T* first = x + r * g.n;
-      finish(r, parallel_reduce<A>(
-                    g.n, grain_elements, [&](Index begin, Index end) { return how.row(first + begin, end - begin); },
-                    join));
+    const auto fold_run = [&](Index run) {
+      const T* first = x + run * g.n;
+      return parallel_reduce<A>(
+          g.n, grain_elements, [&](Index begin, Index end) { return how.row(first + begin, end - begin); }, join);
     };
-    if (g.n <= short_row && g.outer >= 16) {  // by blocks of rows that are turned in the cache
+    const auto fold_row = [&](Index r) {
+      A value = fold_run(r);
+      for (Index k = 1; k < g.repeats; ++k) value = how.join(value, fold_run(k * g.outer + r));
+      finish(r, value);
+    };
+    if (g.repeats == 1 && g.n <= short_row && g.outer >= 16) {  // by blocks of rows that are turned in the cache
       constexpr Index block = 128;
       const Index blocks = (g.outer + block - 1) / block;
       parallel_for(blocks, rows_per_chunk(g.n * block), [&](Index begin, Index end) {
@@ -92,7 +100,7 @@ void fold_groups(const Groups& g, const How& how, const Finish& finish) {
     } else if (g.outer < 8 && g.n > grain_elements) {
       for (Index r = 0; r < g.outer; ++r) fold_row(r);
     } else {
-      parallel_for(g.outer, rows_per_chunk(g.n), [&](Index begin, Index end) {
+      parallel_for(g.outer, rows_per_chunk(g.repeats * g.n), [&](Index begin, Index end) {
         for (Index r = begin; r < end; ++r) fold_row(r);
       });
     }
