@@ -41,7 +41,9 @@ using DifferentiableFunctions = std::function<std::vector<Variable>(std::span<co
 /// input, with random weights w (1 for a single element). Inputs may be views and keep their strides; integer and bool
 /// inputs are handed on unchanged. f must give the same values whenever it is called with the same inputs (seed what is
 /// random within f); an output that no input reaches counts as constant. f runs with a Tape alive, so modules train.
-/// Errors: DTypeError for an f32 input (its differences tell nothing); what f throws.
+/// What differences do not show is looked at too: backward gives the same bytes again, the same gradients where the one
+/// that comes is not contiguous or of one repeated element, for each output alone (others undefined) and each input alone.
+/// Errors: DTypeError for an f32 input (its differences tell nothing); ConfigError without an f64 input; what f throws.
 /// Cost: two calls of f for each element.
 GradcheckResult gradcheck(const DifferentiableFunction& f, const std::vector<Tensor>& inputs, GradcheckOptions = {});
 GradcheckResult gradcheck(const DifferentiableFunctions& f, const std::vector<Tensor>& inputs, GradcheckOptions = {});

@@ -53,8 +53,11 @@ struct Tape::Store {
   std::vector<Node> nodes;
   std::vector<std::uint32_t> inputs;  // all nodes' input slots, one after the other
   std::uint32_t slots = 0;            // outputs so far
-  std::vector<Variable> gradients;    // per slot, filled by run()
-  std::vector<std::uint8_t> needed;   // per slot: it leads to a wanted input
+  std::vector<std::uint64_t> forms;   // per slot: stands for its shape and type
+  std::vector<Variable> gradients;    // per slot, filled by run(); between passes all are undefined
+  std::vector<std::uint32_t> filled;  // the slots of those that are not, or were not for a while
+  std::uint32_t lowest = 0, top = 0;  // slots that the pass goes through
+  std::vector<std::uint8_t> uses;     // per slot from the lowest on: bits of Use
   std::vector<std::uint8_t> wants;    // of the node that runs
   std::vector<Variable> incoming;     // of the node that runs: what came for its outputs,
   std::vector<Variable> results;      // and what its rule returns
@@ -70,6 +73,15 @@ struct Tape::Store {
   Store* next = nullptr;  // the thread's spare stores
   static constexpr std::size_t chunk_bytes = std::size_t{1} << 16;
 
+  enum Use : std::uint8_t { needed = 1, target = 2 };  // it leads to a wanted input; it is one
+  bool has_use(std::uint32_t slot, Use use) const noexcept {
+    return slot >= lowest && slot <= top && (uses[slot - lowest] & use) != 0;
+  }
+  void drop_gradients() noexcept {
+    for (const std::uint32_t slot : filled) gradients[slot] = {};
+    filled.clear();
+  }
+
   void free_closures() noexcept {  // a loop, not recursion: a chain may be millions of nodes long
     for (Node& node : nodes)
       if (void* closure = std::exchange(node.rule.closure, nullptr)) node.rule.destroy(closure);
@@ -78,7 +90,8 @@ struct Tape::Store {
     free_closures();
     nodes.clear();
     inputs.clear();
-    gradients.clear();
+    forms.clear();
+    drop_gradients();
     observers.clear();
     hooks.clear();
     settings_entries.clear();
@@ -111,6 +124,13 @@ struct Tape::Store {
 
 namespace {
 
+/// Tells shapes and types apart.
+std::uint64_t form_of(const Tensor& t) noexcept {
+  auto form = static_cast<std::uint64_t>(t.dtype()) * 16 + static_cast<std::uint64_t>(t.rank());
+  for (const Index length : t.shape()) form = (form ^ static_cast<std::uint64_t>(length)) * 0x9e3779b97f4a7c15ull + 1;
+  return form;
+}
+
 /// Thrown by Saved, which does not know its node, and completed by run(), which does.
 struct SavedChanged {
   const char* writer;
@@ -129,11 +149,15 @@ struct Spares {
 thread_local Spares spares;
 
 /// Ids are unique across threads: the thread's number above, a count below.
-std::uint64_t next_tape_id() {
+constexpr int thread_shift = 44;
+std::uint64_t number_of_thread() {
   static std::atomic<std::uint64_t> threads_seen{0};
-  thread_local const std::uint64_t thread_part = ++threads_seen << 44;
+  thread_local const std::uint64_t number = ++threads_seen;
+  return number;
+}
+std::uint64_t next_tape_id() {
   thread_local std::uint64_t tapes_opened = 0;
-  return thread_part + ++tapes_opened;
+  return (number_of_thread() << thread_shift) + ++tapes_opened;
 }
 
 }  // namespace
@@ -173,7 +197,10 @@ void Tape::spend() noexcept {
     if (suspension->resumes_ == this) suspension->resumes_ = resumed;
 }
 
-void Tape::check_not_spent(const char* who) const {
+void Tape::check_usable(const char* who) const {
+  if (id_ >> thread_shift != number_of_thread())
+    fail<GradError>("[", who,
+                    "] this tape belongs to another thread. Hint: a Tape for each thread, made, used and ended there");
   if (spent_)
     fail<GradError>("[", who,
                     "] backward ran on this tape already, and its saved tensors are freed. "
@@ -201,6 +228,10 @@ std::uint32_t Tape::checked_slot(const Variable& v, const char* op) const {
       fail<GradError>("[", op, "] an input of shape ", v.shape(),
                       " was recorded on an outer tape, which is still alive. "
                       "Hint: .detach() it, or use one tape");
+  for (const Tape* tape = innermost_.alive; tape && tape != this; tape = tape->outer_)
+    if (tape->id_ == v.tape_)
+      fail<GradError>("[", op, "] an input of shape ", v.shape(),
+                      " was recorded on an inner tape, which is still alive. Hint: use the tape that recorded it");
   fail<GradError>("[", op, "] an input of shape ", v.shape(),
                   " was recorded on a tape that is gone, spent or another "
                   "thread's. Hint: .detach() what is carried from one step to the next");
@@ -222,6 +253,7 @@ void Tape::append(const char* op, std::span<Variable> outputs, std::span<const V
   for (Variable& output : outputs) {
     output.tape_ = id_;
     output.slot_ = s.slots++;
+    s.forms.push_back(form_of(output.value_));
   }
 }
 
@@ -257,7 +289,7 @@ void Tape::push(const char* op, std::span<Variable> outputs, std::span<const Var
 }
 
 Variable Tape::watch(Tensor value) {
-  check_not_spent("watch");
+  check_usable("watch");
   Variable v(std::move(value));
   push("watch", {&v, 1}, {}, {});
   return v;
@@ -293,16 +325,18 @@ Variable::Variable(const Parameter& parameter) {
 }
 
 Saved Saved::output(const Tensor& y, std::uint32_t index) {
-  const Tape& tape = *Tape::recording();
   Variable v(y);
-  v.tape_ = tape.id_;
-  v.slot_ = tape.store_->slots + index;
+  if (const Tape* tape = Tape::recording()) {
+    v.tape_ = tape->id_;
+    v.slot_ = tape->store_->slots + index;
+  }
   return Saved(v);
 }
 
 void detail::refuse_gradients(std::size_t given, std::size_t inputs) {
-  fail<GradError>("[tape] a rule returned ", given, " gradients, more gradients than its op has inputs, which are ",
-                  inputs);
+  fail<GradError>("[tape] a rule returned ", given, " gradients, ", given > inputs ? "more" : "fewer",
+                  " gradients than its op has inputs, which are ", inputs,
+                  given > inputs ? "" : ". Hint: no_gradient() for an input that wants none");
 }
 
 void Saved::refuse() const { throw SavedChanged{variable_.value().writer(), variable_.shape()}; }
@@ -332,25 +366,26 @@ ParameterRef Tape::parameter_of(std::uint32_t slot) const {
 // --- hooks ----------------------------------------------------------------------------------------------------------
 
 Hook Tape::add_hook(const Variable& v, std::function<Variable(const Variable&)> f) {
-  check_not_spent("hook");
+  check_usable("hook");
   if (v.tape_ != id_)
     fail<GradError>(
         "[hook] a value of shape ", v.shape(),
         v.recorded() ? " is on another tape" : " is a constant: no gradient comes to it",
         ". Hint: hook a parameter, a watched tensor or what was computed from one while this tape recorded");
   Store& s = *store_;
+  if (!s.running && s.hooks.size() == s.hooks.capacity())  // rather than growing for hooks that are gone
+    std::erase_if(s.hooks, [](const Store::HookEntry& entry) { return entry.hook->removed; });
   auto hook = std::make_shared<detail::HookFunction<Variable(const Variable&)>>(std::move(f));
   s.hooks.push_back({static_cast<std::uint32_t>(node_of(v.slot_)), v.slot_, hook});
   return Hook(hook);
 }
 
 /// Runs these hooks, all of one node, on the gradients that have come for its outputs.
-void Tape::run_hooks(std::span<const std::uint32_t> hooks, std::uint32_t top, bool create_graph) {
+void Tape::run_hooks(std::span<const std::uint32_t> hooks, bool create_graph) {
   Store& s = *store_;
   for (std::uint32_t k : hooks) {
     const Store::HookEntry entry = s.hooks[k];  // a copy: a hook may add others
-    if (entry.hook->removed || entry.slot > top || !s.needed[entry.slot] || !s.gradients[entry.slot].defined())
-      continue;
+    if (entry.hook->removed || !s.has_use(entry.slot, Store::needed) || !s.gradients[entry.slot].defined()) continue;
     const Tensor& came = s.gradients[entry.slot].value();
     const Variable gradient = came.packed() ? Variable(came.densify()) : s.gradients[entry.slot];
     Variable changed = entry.hook->function(gradient);
@@ -376,7 +411,7 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
                std::span<const std::uint32_t> targets) {
   const char* who = targets.empty() ? "backward" : "gradient";
   Store& s = *store_;
-  check_not_spent(who);
+  check_usable(who);
   if (s.running)
     fail<GradError>("[", who,
                     "] called by a hook or a rule while a backward of the same tape runs. Hint: a Tape of its own");
@@ -389,33 +424,16 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
     top = std::max(top, checked_slot(v, who));
   }
   const bool keep = options.retain || options.create_graph;
-  const std::size_t node_count = s.nodes.size();
-
-  s.needed.assign(s.slots, targets.empty() ? 1 : 0);
-  for (std::uint32_t target : targets) s.needed[target] = 1;
-  if (!targets.empty())  // what leads to the targets: one scan forward over the flat vector
-    for (const Store::Node& node : s.nodes)
-      for (std::uint32_t k = 0; k < node.inputs; ++k)
-        if (const std::uint32_t in = s.inputs[node.first_input + k]; in != constant && s.needed[in])
-          for (std::uint32_t o = 0; o < node.outputs; ++o) s.needed[node.first_output + o] = 1;
-  std::vector<std::uint8_t> is_target;
-  if (!targets.empty()) {
-    is_target.assign(s.slots, 0);
-    for (std::uint32_t target : targets) is_target[target] = 1;
-  }
-
-  s.gradients.clear();
-  s.gradients.resize(top + 1);
   struct Finish {  // also when a rule throws: half the saved tensors are gone by then
     Tape& tape;
-    Innermost before;
-    bool keep, done = false;
+    bool keep;
+    NoTape quiet = {};  // which a tape that ends meanwhile takes itself out of
+    bool done = false;
     ~Finish() {
-      innermost_ = before;
       Store& store = *tape.store_;
       store.running = false;
       if (!done) {
-        store.gradients.clear();
+        store.drop_gradients();
         store.incoming.clear();
         for (Variable& result : store.results) result = {};
       }
@@ -424,18 +442,39 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
       store.free_closures();  // of nodes that were not reached
       store.hooks.clear();
     }
-  } finish{*this, innermost_, keep};
+  } finish{*this, keep};
   s.running = true;
-  innermost_.recording = options.create_graph ? this : nullptr;
+  if (options.create_graph) innermost_.recording = this;
+
+  // Only what stands between the outputs and the first target is looked at.
+  s.top = top;
+  s.lowest = targets.empty() ? 0 : *std::min_element(targets.begin(), targets.end());
+  if (s.lowest > top) {  // all targets are younger
+    finish.done = true;
+    return;
+  }
+  const std::size_t first_node = node_of(s.lowest), node_count = node_of(top) + 1;
+  s.uses.assign(top - s.lowest + 1, targets.empty() ? Store::needed : 0);
+  for (const std::uint32_t target : targets)
+    if (target <= top) s.uses[target - s.lowest] = Store::needed | Store::target;
+  for (std::size_t i = first_node; i < node_count && !targets.empty(); ++i) {  // what leads to the targets
+    const Store::Node& node = s.nodes[i];
+    for (std::uint32_t k = 0; k < node.inputs; ++k)
+      if (const std::uint32_t in = s.inputs[node.first_input + k]; in != constant && s.has_use(in, Store::needed))
+        for (std::uint32_t o = node.first_output; o < node.first_output + node.outputs && o <= top; ++o)
+          s.uses[o - s.lowest] |= Store::needed;
+  }
+  if (s.gradients.size() <= top) s.gradients.resize(top + 1);
 
   auto is_own = [](const Variable& sum) {  // may be written into
     return sum.value_.defined() && !sum.value_.packed() && sum.value_.sole_owner() && sum.value_.is_contiguous();
   };
   auto accumulate = [&](std::uint32_t slot, Variable gradient) {
     Variable& sum = s.gradients[slot];
-    if (!sum.defined())
+    if (!sum.defined()) {
       sum = std::move(gradient);
-    else if (sum.value_.packed() || gradient.value_.packed())
+      s.filled.push_back(slot);
+    } else if (sum.value_.packed() || gradient.value_.packed())
       sum = Variable(add_row_sparse(std::move(sum.value_), std::move(gradient.value_)));
     else if (!options.create_graph && is_own(sum))
       add_in_place(sum.value_, gradient.value());
@@ -458,16 +497,16 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
           incoming.emplace_back();
           continue;
         }
-        const bool stays = !is_target.empty() && is_target[slot];
+        const bool stays = s.has_use(slot, Store::target);
         incoming.push_back(stays ? s.gradients[slot] : std::exchange(s.gradients[slot], {}));
-        any = any || (incoming.back().defined() && s.needed[slot]);
+        any = any || (incoming.back().defined() && s.has_use(slot, Store::needed));
       }
       if (!any) continue;
       s.wants.assign(node.inputs, 0);
       bool wanted = false;
       for (std::uint32_t k = 0; k < node.inputs; ++k) {
         const std::uint32_t in = s.inputs[node.first_input + k];
-        if (in != constant && s.needed[in]) s.wants[k] = wanted = true;
+        if (in != constant && s.has_use(in, Store::needed)) s.wants[k] = wanted = true;
       }
       if (wanted) {
         if (s.results.size() < node.inputs) s.results.resize(node.inputs);
@@ -486,7 +525,13 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
         incoming.clear();  // gives its storage back before the sums, which may then reuse it
         for (std::uint32_t k = 0; k < node.inputs; ++k) {
           Variable gradient = std::exchange(s.results[k], {});
-          if (s.wants[k] && gradient.defined()) accumulate(s.inputs[node.first_input + k], std::move(gradient));
+          if (!s.wants[k] || !gradient.defined()) continue;
+          const std::uint32_t in = s.inputs[node.first_input + k];
+          if (form_of(gradient.value_) != s.forms[in]) [[unlikely]]
+            fail<ShapeError>("[", node.op, "] its rule returned a gradient of shape ", gradient.shape(), " and type ",
+                             gradient.dtype(), " for input ", k,
+                             ", which has another shape or type. Hint: sum_to(g, x.shape())");
+          accumulate(in, std::move(gradient));
         }
       }
       incoming.clear();
@@ -507,11 +552,11 @@ void Tape::run(std::span<const Variable> from, std::span<const Variable> seeds, 
       const std::uint32_t node = s.hooks[order[first]].node;
       while (last < order.size() && s.hooks[order[last]].node == node) ++last;
       walk(at, std::size_t{node} + 1);
-      run_hooks({order.data() + first, last - first}, top, options.create_graph);
+      run_hooks({order.data() + first, last - first}, options.create_graph);
       at = std::size_t{node} + 1;
     }
   }
-  walk(at, 0);
+  walk(at, first_node);
   finish.done = true;
 }
 
@@ -535,10 +580,11 @@ void Tape::backward(const Variable& loss, BackwardOptions options) {
   }
   if (unlisted && listed) {
     const Shape shape = unlisted->value().shape();
-    s.gradients.clear();
+    s.drop_gradients();
     fail<GradError>("[backward] a parameter of shape ", shape,
                     " received a gradient, but no module lists it, while others in the same backward are listed. "
-                    "Hint: add it to members(); if a module was copied, use the original by reference");
+                    "Hint: add it to members(); if a module was copied, use the original by reference; what is not "
+                    "to be trained, as all of a model but its head, is frozen with freeze()");
   }
   std::vector<ParameterRef> hooked;
   for (const Store::Leaf& leaf : s.leaves) {
@@ -548,7 +594,7 @@ void Tape::backward(const Variable& loss, BackwardOptions options) {
     if (leaf.parameter->has_hooks()) [[unlikely]]
       hooked.push_back(leaf.parameter);
   }
-  s.gradients.clear();
+  s.drop_gradients();
   if (hooked.empty()) return;
   const NoTape quiet;
   for (const ParameterRef& parameter : hooked) parameter->run_hooks();
@@ -556,7 +602,7 @@ void Tape::backward(const Variable& loss, BackwardOptions options) {
 
 std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::span<const Variable> weights,
                                      std::span<const Variable> inputs, BackwardOptions options) {
-  check_not_spent("gradient");
+  check_usable("gradient");
   if (outputs.size() != weights.size())
     fail<ShapeError>("[gradient] ", outputs.size(), " outputs but ", weights.size(), " weights");
   for (std::size_t k = 0; k < outputs.size(); ++k)
@@ -566,7 +612,9 @@ std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::spa
   std::vector<std::uint32_t> targets;
   for (const Variable& v : inputs) {
     if (checked_slot(v, "gradient") == constant)
-      fail<GradError>("[gradient] an input of shape ", v.shape(), " is not on the tape. Hint: x = tape.watch(tensor)");
+      fail<GradError>("[gradient] an input of shape ", v.shape(),
+                      " is not on the tape. Hint: x = tape.watch(tensor); for parameters, hand over the list of them: "
+                      "a Variable made of one under NoTape is a constant");
     targets.push_back(v.slot_);
   }
   if (targets.empty() || outputs.empty()) return std::vector<Variable>(inputs.size());
@@ -577,7 +625,7 @@ std::vector<Variable> Tape::gradient(std::span<const Variable> outputs, std::spa
     result.push_back(target < s.gradients.size() ? s.gradients[target] : Variable());
     if (result.back().value().packed()) result.back() = result.back().value().densify();
   }
-  s.gradients.clear();
+  s.drop_gradients();
   return result;
 }
 

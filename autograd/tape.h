@@ -77,6 +77,7 @@ class TapeObserver {
 
 class NoTape;
 
+/// Belongs to the thread that made it, and ends there.
 class Tape {
  public:
   /// The slot of an input that is no recorded value.
@@ -176,10 +177,10 @@ class Tape {
   void announce(std::span<const Variable* const> inputs, std::span<const Variable> outputs);
   void run(std::span<const Variable> from, std::span<const Variable> seeds, BackwardOptions options,
            std::span<const std::uint32_t> targets);
-  void run_hooks(std::span<const std::uint32_t> hooks, std::uint32_t top, bool create_graph);
+  void run_hooks(std::span<const std::uint32_t> hooks, bool create_graph);
   Hook add_hook(const Variable& v, std::function<Variable(const Variable&)> f);
   void spend() noexcept;
-  void check_not_spent(const char* who) const;
+  void check_usable(const char* who) const;
 
   static thread_local constinit Innermost innermost_;
   Store* store_;
@@ -254,13 +255,17 @@ Hook on_gradient(const Variable& v, F f) {
 }
 
 namespace detail {
-inline void put(std::span<Variable> out, Variable gradient) { out[0] = std::move(gradient); }
+inline void put(std::span<Variable> out, Wants, Variable gradient) { out[0] = std::move(gradient); }
 [[noreturn]] void refuse_gradients(std::size_t given, std::size_t inputs);
+inline void put(std::span<Variable> out, Wants, Tensor gradient) { out[0] = std::move(gradient); }
 template <class Range>
-void put(std::span<Variable> out, Range&& gradients) {
-  if (gradients.size() > out.size()) [[unlikely]]
+void put(std::span<Variable> out, Wants wants, Range&& gradients) {
+  std::size_t k = gradients.size();
+  bool fits = k <= out.size();
+  for (; k < out.size(); ++k) fits = fits && !wants[k];
+  if (!fits) [[unlikely]]
     refuse_gradients(gradients.size(), out.size());
-  std::size_t k = 0;
+  k = 0;
   for (Variable& gradient : gradients) out[k++] = std::move(gradient);
 }
 
@@ -269,6 +274,7 @@ void record_outputs(const char* op, std::span<Variable> outputs, std::span<const
                     std::span<const Index> settings = {}) {
   using R = std::decay_t<Rule>;
   static_assert(alignof(R) <= 16);
+  if (Tape::recording() == nullptr) return;
   Tape& tape = *Tape::recording();
   void* closure = new (tape.allocate_closure(sizeof(R))) R(std::forward<Rule>(rule));
   constexpr bool adds = std::is_invocable_v<const R&, const Variable&, Wants, Tensor>;
@@ -279,9 +285,9 @@ void record_outputs(const char* op, std::span<Variable> outputs, std::span<const
       out[0] = {};
       out[0] = backward(g[0], wants, std::move(so_far));
     } else if constexpr (std::is_invocable_v<const R&, const Variable&, Wants>)
-      put(out, backward(g[0], wants));
+      put(out, wants, backward(g[0], wants));
     else
-      put(out, backward(g, wants));
+      put(out, wants, backward(g, wants));
   };
   const Tape::Destroy destroy = [](void* c) noexcept { static_cast<R*>(c)->~R(); };
   if (settings.empty())  // known when compiled: an op without any pays nothing
@@ -292,7 +298,8 @@ void record_outputs(const char* op, std::span<Variable> outputs, std::span<const
 }  // namespace detail
 
 /// Records y = op(inputs). `rule(g, wants)` returns the gradients of the inputs, in order: a Variable, an array or a
-/// vector of them, undefined where none is wanted. g = d loss / d y. Call it only if recording(inputs...).
+/// vector of them, undefined where none is wanted, of the shapes and types of the inputs. g = d loss / d y, which may
+/// have any strides. Ask recording(inputs...) first, which saves making the rule; without a tape nothing is recorded.
 /// An op that reads a part of its one input takes a third argument, `rule(g, wants, Tensor so_far)`: what the gradient
 /// of the input has come to, the rule's to write into, or undefined. It adds its part and returns it, so that a loop
 /// over the parts of x passes once over d loss / d x and not once for each. `settings`: see RecordedOp.

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <optional>
 #include <utility>
 
 #include "espalier/autograd/ops/elementwise.h"
@@ -46,14 +47,14 @@ class Targets final {
       if (options.weight.rank() != 1 || options.weight.size() != classes_)
         fail<ShapeError>("[", op, "] weight ", options.weight.shape(), " for logits ", scores.shape(), "; it must be [",
                          classes_, "]");
-      weight_ = options.weight.contiguous();
+      weight_.emplace(options.weight.contiguous());
     }
   }
 
   Index rows() const noexcept { return rows_; }
   Index classes() const noexcept { return classes_; }
   /// True if every row is -log p[label], no more.
-  bool plain() const noexcept { return !weight_.defined() && smoothing_ == 0; }
+  bool plain() const noexcept { return !weight_ && smoothing_ == 0; }
 
   /// The loss of a row is the sum over c of at(c) (logsumexp(x) - x[c]) for one label: `here` more at the label, and
   /// spread * weight[c] everywhere.
@@ -68,7 +69,7 @@ class Targets final {
   template <class T, class F>
   void for_rows(Index begin, Index end, F f) const {
     const std::int64_t* label = saved_.value().data<std::int64_t>();
-    const T* weight = weight_.defined() ? weight_.data<T>() : nullptr;
+    const T* weight = weight_ ? weight_->value().data<T>() : nullptr;
     double all = static_cast<double>(classes_);
     if (weight && smoothing_ > 0) {
       all = 0;
@@ -84,7 +85,7 @@ class Targets final {
 
  private:
   Saved saved_;
-  Tensor weight_;
+  std::optional<Saved> weight_;
   Index ignored_, rows_ = 0, classes_ = 0;
   double smoothing_;
 };

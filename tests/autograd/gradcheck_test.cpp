@@ -74,7 +74,7 @@ TEST(Gradcheck, FindsAGradientThatDoesNotComeAtAll) {
 TEST(Gradcheck, AnUnusedInputNeedsNoGradient) {
   EXPECT_TRUE(gradcheck([](In v) { return square(v[0]); }, {draw({2}), draw({3})}));
   EXPECT_TRUE(gradcheck([](In) { return Variable(Tensor::ones({2}, DType::f64)); }, {draw({2})}));
-  const GradcheckResult nothing = gradcheck([](In v) { return v[0]; }, {Tensor::ones({2}, DType::i64)});
+  const GradcheckResult nothing = gradcheck([](In v) { return square(v[0]); }, {Tensor::ones({0}, DType::f64)});
   EXPECT_TRUE(nothing);
   EXPECT_EQ(nothing.compared, 0);
 }
@@ -88,7 +88,93 @@ TEST(Gradcheck, FindsAGradientOfTheWrongShape) {
       },
       {draw({3})});
   EXPECT_FALSE(result);
-  EXPECT_NE(result.message.find("of shape [3] got a gradient of shape []"), std::string::npos) << result.message;
+  EXPECT_NE(result.message.find("[shapeless] its rule returned a gradient of shape []"), std::string::npos)
+      << result.message;
+}
+
+// --- what differences alone do not show ------------------------------------------------------------------------------
+
+/// y = (sum x, sum x^2), with what `rule` makes of the two gradients.
+template <class Rule>
+DifferentiableFunctions two_sums(Rule rule) {
+  return [rule](In v) {
+    std::vector<Tensor> y = {sum(v[0]).value(), sum(square(v[0])).value()};
+    if (!recording(v[0])) return std::vector<Variable>(y.begin(), y.end());
+    return record("two_sums", std::move(y), {&v[0]}, [rule, x = Saved(v[0])](std::span<const Variable> g, Wants) {
+      return std::vector<Variable>{rule(g, x.get())};
+    });
+  };
+}
+Variable or_zero(const Variable& g) { return g.defined() ? g : Variable(Tensor::zeros({}, DType::f64)); }
+
+TEST(Gradcheck, TellsOutputsApart) {
+  const auto right =
+      two_sums([](std::span<const Variable> g, const Variable& x) { return or_zero(g[0]) + or_zero(g[1]) * 2 * x; });
+  EXPECT_TRUE(gradcheck(right, {draw({3})}));
+  const auto exchanged =
+      two_sums([](std::span<const Variable> g, const Variable& x) { return or_zero(g[1]) + or_zero(g[0]) * 2 * x; });
+  EXPECT_FALSE(gradcheck(exchanged, {draw({3})}));
+}
+
+TEST(Gradcheck, FindsARuleThatTakesAnOutputThatNobodyUsesForUsed) {
+  const auto wrong = two_sums([](std::span<const Variable> g, const Variable& x) {
+    const Variable second = g[1].defined() ? g[1] : Variable(Tensor::ones({}, DType::f64));
+    return or_zero(g[0]) + second * 2 * x;
+  });
+  const GradcheckResult result = gradcheck(wrong, {draw({3})});
+  EXPECT_FALSE(result);
+  EXPECT_NE(result.message.find("do not add up"), std::string::npos) << result.message;
+}
+
+TEST(Gradcheck, FindsARuleThatIsWrongForOneInputAlone) {
+  const GradcheckResult result = gradcheck(
+      [](In v) {
+        Tensor y = (v[0] * v[1]).value();
+        if (!recording(v[0], v[1])) return Variable(y);
+        return record("product", y, {&v[0], &v[1]}, [a = Saved(v[0]), b = Saved(v[1])](const Variable& g, Wants wants) {
+          return gradients(wants[1] ? g * b.get() : g, wants[1] ? g * a.get() : no_gradient());
+        });
+      },
+      {draw({3}), draw({3})});
+  EXPECT_FALSE(result);
+  EXPECT_NE(result.message.find("where it alone wants one"), std::string::npos) << result.message;
+}
+
+TEST(Gradcheck, FindsABackwardThatDiffersFromCallToCall) {
+  auto calls = std::make_shared<int>(0);
+  const GradcheckResult result = gradcheck(
+      [calls](In v) {
+        Tensor y = v[0].value().clone();
+        if (!recording(v[0])) return Variable(y);
+        return record("moody", y, {&v[0]}, [calls](const Variable& g, Wants) { return ++*calls == 1 ? g : g * 2; });
+      },
+      {draw({3})});
+  EXPECT_FALSE(result);
+  EXPECT_NE(result.message.find("when backward ran again"), std::string::npos) << result.message;
+}
+
+TEST(Gradcheck, FindsARuleThatReadsMemoryAsIfItWereContiguous) {
+  const GradcheckResult result = gradcheck(
+      [](In v) {
+        Tensor y = v[0].value().clone();
+        if (!recording(v[0])) return Variable(y);
+        return record("raw", y, {&v[0]}, [](const Variable& g, Wants) {
+          Tensor dx = Tensor::empty(g.shape(), DType::f64);
+          // Within bounds whatever the strides, and wrong unless they are 1.
+          double* to = dx.write<double>("raw");
+          for (Index i = 0; i < dx.size(); ++i)
+            to[i] = g.value().is_contiguous() ? g.value().data<double>()[i] : g.value().data<double>()[0] * 2;
+          return Variable(dx);
+        });
+      },
+      {draw({3})});
+  EXPECT_FALSE(result);
+  EXPECT_NE(result.message.find("not contiguous"), std::string::npos) << result.message;
+}
+
+TEST(Gradcheck, WithoutAnythingToCompareIsAnError) {
+  EXPECT_TRUE(testing::throws<ConfigError>(
+      [] { gradcheck([](In v) { return v[0]; }, {Tensor::from({std::int64_t{1}})}); }, "none of 1 inputs is f64"));
 }
 
 TEST(Gradcheck, FindsNaN) {
