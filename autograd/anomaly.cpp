@@ -1,6 +1,7 @@
 #include "espalier/autograd/anomaly.h"
 
 #include <cmath>
+#include <utility>
 
 namespace espalier {
 namespace {
@@ -18,10 +19,20 @@ std::string number(double value) { return std::isnan(value) ? "nan" : value > 0 
 
 }  // namespace
 
-Anomaly::Anomaly(Tape& tape, AnomalyOptions options) : tape_(tape), options_(options), labels_{""} {
+thread_local constinit Anomaly* Anomaly::current_ = nullptr;
+
+Anomaly::Anomaly(Tape& tape, AnomalyOptions options)
+    : outer_(std::exchange(current_, this)), tape_(tape), options_(options), labels_{""} {
   tape.observe(*this);
 }
-Anomaly::~Anomaly() { tape_.unobserve(*this); }
+Anomaly::~Anomaly() {
+  tape_.unobserve(*this);
+  for (Anomaly** link = &current_; *link; link = &(*link)->outer_)
+    if (*link == this) {
+      *link = outer_;
+      break;
+    }
+}
 
 std::string Anomaly::fault(const Variable& v) const {
   if (!v.defined() || !is_floating(v.dtype())) return {};

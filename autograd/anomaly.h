@@ -20,8 +20,9 @@ struct AnomalyOptions {
 /// While in scope, everything that `tape` records, and every gradient that its rules return, is looked at. The first
 /// value that is not finite is a NonFiniteError: op, node, shapes, which input or output, its first such element, the
 /// parameters nearest upstream by full name, and the innermost Label at the time the node was recorded. Behind an error
-/// in forward the tape is as before; one in backward spends it. Ops under NoTape and those on constants are not seen,
-/// and a checkpointed segment is one op. Must not outlive the tape.
+/// in forward the tape is as before; one in backward spends it. Ops under NoTape and those on constants are not seen.
+/// A checkpointed segment is looked into where its outputs are not finite, and as it runs again. Must not outlive the
+/// tape.
 /// Cost: a look at every value; a few words a node.
 class [[nodiscard]] Anomaly final : public TapeObserver {
  public:
@@ -29,6 +30,11 @@ class [[nodiscard]] Anomaly final : public TapeObserver {
   ~Anomaly() override;
   Anomaly(const Anomaly&) = delete;
   Anomaly& operator=(const Anomaly&) = delete;
+
+  /// The innermost one of this thread, or null; for code that runs ops on a tape of its own.
+  static const Anomaly* current() noexcept { return current_; }
+  AnomalyOptions options() const noexcept { return options_; }
+  bool is_fault(const Variable& v) const { return !fault(v).empty(); }
 
   void recorded(const RecordedOp& node, std::span<const Variable* const> inputs,
                 std::span<const Variable> outputs) override;
@@ -41,6 +47,8 @@ class [[nodiscard]] Anomaly final : public TapeObserver {
   std::string upstream(const RecordedOp& node) const;
   [[noreturn]] void report(const std::string& what, const RecordedOp& node) const;
 
+  static thread_local constinit Anomaly* current_;
+  Anomaly* outer_;
   Tape& tape_;
   AnomalyOptions options_;
   std::vector<std::string> labels_;      // those seen, in the order they came

@@ -5,6 +5,7 @@
 #include <optional>
 #include <string>
 
+#include "espalier/autograd/anomaly.h"
 #include "espalier/autograd/replay.h"
 
 namespace espalier::detail {
@@ -46,6 +47,8 @@ struct Kept {
   /// d <g, segment(inputs)> / d source for each source that is wanted.
   std::vector<Variable> gradients(std::span<const Variable> g, Wants wants) const {
     Tape tape;
+    std::optional<Anomaly> anomaly;
+    if (const Anomaly* outer = Anomaly::current()) anomaly.emplace(tape, outer->options());
     std::optional<Label> scope;
     if (!label.empty()) scope.emplace(label);
     const Replay::Rewind rewind(replay);
@@ -78,6 +81,22 @@ struct Kept {
   }
 };
 
+/// Where an output is not finite, the segment runs once more with each op looked at, which ends in an error that says
+/// whose doing it is.
+void find_fault(const Anomaly& anomaly, const Segment& segment, const std::vector<Variable>& inputs,
+                const std::vector<Variable>& outputs, const Replay& replay) {
+  const auto is_fault = [&](const Variable& v) { return anomaly.is_fault(v); };
+  if (std::any_of(inputs.begin(), inputs.end(), is_fault) || std::none_of(outputs.begin(), outputs.end(), is_fault))
+    return;
+  Tape tape;
+  const Anomaly inner(tape, anomaly.options());
+  const Replay::Rewind rewind(replay);
+  std::vector<Variable> in;
+  for (const Variable& v : inputs)
+    in.push_back(v.defined() && is_floating(v.dtype()) ? tape.watch(v.value()) : v.detach());
+  segment(in);
+}
+
 }  // namespace
 
 std::vector<Variable> run_segment(Segment segment, std::vector<Variable> inputs) {
@@ -97,6 +116,7 @@ std::vector<Variable> run_segment(Segment segment, std::vector<Variable> inputs)
     if (outputs[k].recorded())
       fail<GradError>("[checkpoint] output ", k, " of shape ", outputs[k].shape(),
                       " was recorded outside of the segment. Hint: make it an input of the checkpoint");
+  if (const Anomaly* anomaly = Anomaly::current()) find_fault(*anomaly, segment, inputs, outputs, replay);
 
   const std::size_t count = inputs.size();
   for (const ParameterRef& parameter : replay.parameters()) inputs.push_back(tape->leaf(parameter));

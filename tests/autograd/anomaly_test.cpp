@@ -149,12 +149,44 @@ TEST(Anomaly, FiniteStepsPassUnchanged) {
   EXPECT_TRUE(testing::same_bytes(w.grad(), plain));
 }
 
-TEST(Anomaly, ACheckpointedSegmentIsOneOp) {
+TEST(Anomaly, LooksIntoCheckpointedSegments) {
   const Parameter w = parameter({0, 1}, "w");
+  const auto segment = [&](const Variable& x) {
+    const Label outer("segment");
+    const Variable kept = x * 2;
+    const Label inner("segment.log");
+    return log(kept);
+  };
   Tape tape;
   const Anomaly anomaly(tape);
-  const std::string text = text_of([&] { checkpoint([&](const Variable& x) { return log(x); }, w); });
-  EXPECT_EQ(text.rfind("[checkpoint] output 0 [2] of node 1 is -inf at element 0", 0), 0u) << text;
+  const std::string text = text_of([&] { checkpoint(segment, w); });
+  EXPECT_EQ(text.rfind("[log] output 0 [2] of node 2 is -inf at element 0", 0), 0u) << text;
+  EXPECT_NE(text.find("(in segment.log)"), std::string::npos) << text;
+}
+
+TEST(Anomaly, LooksIntoTheBackwardOfCheckpointedSegments) {
+  const Parameter w = parameter({0, 1}, "w");
+  const auto segment = [&](const Variable& x) {
+    const Label label("segment.sqrt");
+    return sqrt(x * w);  // slope 1 / 0
+  };
+  Tape tape;
+  const Anomaly anomaly(tape);
+  const Variable loss = sum(checkpoint(segment, Variable(w) + 1));
+  const std::string text = text_of([&] { tape.backward(loss); });
+  EXPECT_EQ(text.rfind("[sqrt] the gradient for input 0", 0), 0u) << text;
+  EXPECT_NE(text.find("'w'"), std::string::npos) << text;
+  EXPECT_NE(text.find("(in segment.sqrt)"), std::string::npos) << text;
+  EXPECT_EQ(Anomaly::current(), &anomaly);
+}
+
+TEST(Anomaly, ABadInputOfACheckpointIsNotItsDoing) {
+  const Parameter w = parameter({0, 1}, "w");
+  const Variable bad(Tensor::from({std::numeric_limits<double>::quiet_NaN(), 1.}));
+  Tape tape;
+  const Anomaly anomaly(tape);
+  const std::string text = text_of([&] { checkpoint([&](const Variable& x) { return x * w; }, bad); });
+  EXPECT_EQ(text.rfind("[checkpoint] output 0 [2]", 0), 0u) << text;
 }
 
 }  // namespace
