@@ -248,8 +248,8 @@ bool Pipeline::handle_nonfinite(StepReport& report, std::size_t stages_ahead) {
   if (count == 0 && stages_ahead > 0) {  // a transform's doing
     if (options_.nonfinite == Nonfinite::throw_error)
       fail<NonFiniteError>("[step] the gradients are finite, but what ", stages_[stages_ahead - 1].name,
-                           " makes of them is not. No weight was changed. Hint: so large numbers overflow; scale the "
-                           "loss down, or clip_by_value() first");
+                           " makes of them, or the norm of that, is not. No weight was changed. Hint: so large numbers "
+                           "overflow; scale the loss down, clip_by_value() first, or take a smaller p");
     if (options_.nonfinite == Nonfinite::skip_step) report.skipped_by = "nonfinite";
     return options_.nonfinite != Nonfinite::skip_step;
   }

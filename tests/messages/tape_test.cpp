@@ -53,6 +53,26 @@ TEST(TapeMessages, AreTheseTexts) {
          tape.backward(y);
        }),
        "[backward] called by a hook or a rule while a backward of the same tape runs. Hint: a Tape of its own"},
+      {"a rule that returns another shape", on_tape([](const Parameter& w, Tape& tape) {
+         const Variable x = w;
+         tape.backward(sum(record("mine", x.value().clone(), {&x}, [](const Variable& g, Wants) { return sum(g); })));
+       }),
+       "[mine] its rule returned a gradient of shape [] and type f64 for input 0, which has another shape or type. "
+       "Hint: "
+       "sum_to(g, x.shape())"},
+      {"a rule that returns too few", on_tape([](const Parameter& w, Tape& tape) {
+         const Variable x = w;
+         tape.backward(sum(record("mine", x.value().clone(), {&x, &x},
+                                  [](const Variable& g, Wants) { return std::vector<Variable>{g}; })));
+       }),
+       "[tape] a rule returned 1 gradients, fewer gradients than its op has inputs, which are 2. Hint: no_gradient() "
+       "for "
+       "an input that wants none"},
+      {"the gradient by a constant",
+       on_tape([](const Parameter& w, Tape& tape) { tape.gradient(sum(square(w)), {Variable(Tensor::ones({3}))}); }),
+       "[gradient] an input of shape [3] is not on the tape. Hint: x = tape.watch(tensor); for parameters, hand over "
+       "the "
+       "list of them: a Variable made of one under NoTape is a constant"},
       {"backward of what is frozen", on_tape([](const Parameter& w, Tape& tape) {
          w.ref()->set_frozen(true);
          tape.backward(sum(w));
