@@ -13,7 +13,7 @@ namespace {
 
 using namespace espalier;
 
-const std::vector<std::string> groups = {"train", "infer", "optim", "kernels", "conv", "sparse"};
+const std::vector<std::string> groups = {"train", "infer", "optim", "kernels", "ops", "conv", "sparse"};
 
 /// Selects `wanted`: a workload, a group or all. Returns nothing if there is no such name.
 std::vector<bench::Workload> select(const std::vector<bench::Workload>& table, const std::string& wanted) {
@@ -26,7 +26,7 @@ std::vector<bench::Workload> select(const std::vector<bench::Workload>& table, c
 std::vector<bench::Workload> make_table() {
   std::vector<bench::Workload> table;
   for (auto part : {bench::train_workloads, bench::infer_workloads, bench::optim_workloads, bench::kernel_workloads,
-                    bench::conv_workloads, bench::sparse_workloads}) {
+                    bench::op_workloads, bench::conv_workloads, bench::sparse_workloads}) {
     std::vector<bench::Workload> rows = part();
     table.insert(table.end(), rows.begin(), rows.end());
   }
@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
   CLI::App app("Times workloads and prints one JSON line per figure (value is the median of the rounds).",
                "espalier-bench");
   app.add_option("--workload", settings.workload,
-                 "A workload, a group (train, infer, optim, kernels, conv, sparse) or all")
+                 "A workload, a group (train, infer, optim, kernels, ops, conv, sparse) or all")
       ->capture_default_str();
   app.add_option("--threads", settings.threads, "Threads to use")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--rounds", settings.rounds, "Interleaved rounds")->check(CLI::Range(1, 10000))->capture_default_str();

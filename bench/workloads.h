@@ -15,6 +15,8 @@ std::vector<Workload> infer_workloads();
 std::vector<Workload> optim_workloads();
 /// Elementwise functions, reductions, and what one tiny op costs.
 std::vector<Workload> kernel_workloads();
+/// Single ops, forward and with their gradients.
+std::vector<Workload> op_workloads();
 /// Convolution layers: forward, both gradients, and all of a training step's part.
 std::vector<Workload> conv_workloads();
 /// Pruned weights in their packed form beside the dense product.
