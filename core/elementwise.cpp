@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "espalier/core/detail/copy.h"
 #include "espalier/core/kernels/elementwise.h"
 
 namespace espalier {
@@ -63,16 +64,57 @@ void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
                      " and ", b.shape(), ". Hint: .to(DType::", a.dtype(), ")");
 }
 
+namespace {
+
+/// y = x in blocks [first, last) of its elements in order, each given to use(first, last) while it is in the cache.
+/// A block is a stretch of one axis and all of those behind it.
+template <class T, class Use>
+void copy_by_blocks(const Tensor& x, T* y, Index most, const Use& use) {
+  const Shape& shape = x.shape();
+  int axis = 0;
+  Index outer = 1, inner = x.size();  // what lies before `axis`, and behind it
+  for (; axis < shape.rank(); ++axis) {
+    inner /= shape[axis];
+    if (inner <= most || axis == shape.rank() - 1) break;
+    outer *= shape[axis];
+  }
+  const Index length = shape[axis];
+  Index stretch = std::max<Index>(1, most / inner);
+  if (stretch > 16) stretch = stretch / 16 * 16;  // whole cache lines, where a transposed side runs along this axis
+  const Index pieces = (length + stretch - 1) / stretch;
+  Shape part = shape;
+  const Dims &from_strides = x.strides(), to_strides = row_major(shape);
+  for (int a = 0; a < axis; ++a) part[a] = 1;
+  parallel_for(outer * pieces, 1, [&](Index begin, Index end) {
+    for (Index job = begin; job < end; ++job) {
+      const Index piece = job % pieces * stretch;
+      Shape size = part;
+      size[axis] = std::min(stretch, length - piece);
+      Index source = piece * x.strides()[axis], rest = job / pieces;
+      for (int a = axis; a-- > 0; rest /= shape[a]) source += rest % shape[a] * x.strides()[a];
+      const Index first = (job / pieces * length + piece) * inner;
+      detail::copy_elements(reinterpret_cast<const std::byte*>(x.data<T>() + source), from_strides,
+                            reinterpret_cast<std::byte*>(y + first), to_strides, size, sizeof(T));
+      use(first, first + size[axis] * inner);
+    }
+  });
+}
+
+}  // namespace
+
 Tensor map(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, double p, double q) {
-  const Tensor in = x.contiguous();
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   dispatch_floating(op, x.dtype(), [&]<class T>() {
-    const T* source = in.data<T>();
     T* target = y.write<T>(op);
     const auto run = kernel.get<T>();
-    parallel_for(y.size(), grain_of(kernel.cost), [&](Index begin, Index end) {
+    const auto run_from = [&](const T* source, Index begin, Index end) {
       run(source + begin, target + begin, end - begin, static_cast<T>(p), static_cast<T>(q));
-    });
+    };
+    if (!x.is_contiguous())
+      return copy_by_blocks(x, target, grain_of(std::max<Index>(2, kernel.cost)),
+                            [&](Index begin, Index end) { run_from(target, begin, end); });
+    const T* source = x.data<T>();
+    parallel_for(y.size(), grain_of(kernel.cost), [&](Index begin, Index end) { run_from(source, begin, end); });
   });
   return y;
 }

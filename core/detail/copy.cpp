@@ -14,6 +14,7 @@ namespace espalier::detail {
 namespace {
 
 constexpr Index grain = Index{1} << 15;  // elements that a thread takes at a time
+constexpr Index short_row = 16;
 
 /// The axis on which `strides` step by one, other than the last; -1 if there is none.
 int unit_axis(const Shape& shape, const Dims& strides) {
@@ -70,6 +71,41 @@ void merge_axes(Shape& shape, Dims& a, Dims& b) {
     for (Dims* dims : {&shape, &a, &b}) dims->erase(dims->rank() - 1);
 }
 
+/// Short rows, where a call for each would take longer than its copy: the last two axes are one loop.
+template <class T>
+void copy_short_rows(const T* from, Dims from_strides, T* to, Dims to_strides, Shape shape) {
+  const int last = shape.rank() - 1;
+  const Index n = shape[last], in = from_strides[last], out = to_strides[last], rows = count(shape) / n;
+  for (Dims* dims : {&shape, &from_strides, &to_strides}) dims->erase(last);
+  const RowWalk<2> planes(shape, {&from_strides, &to_strides});
+  const Index height = planes.row_length(), from_step = planes.inner_stride(0), to_step = planes.inner_stride(1);
+  parallel_for(rows, std::max<Index>(1, grain / n), [&](Index begin, Index end) {
+    Index row = begin;
+    planes.run(begin / height, (end - 1) / height + 1, [&](const std::array<Index, 2>& at) {
+      const Index first = row % height, some = std::min(height - first, end - row);
+      row += some;
+      const auto copy = [&](auto in_step, auto out_step, auto length) {
+        const T* source = from + at[0] + first * from_step;
+        T* target = to + at[1] + first * to_step;
+        for (Index r = 0; r < some; ++r, source += from_step, target += to_step)
+          for (Index i = 0; i < length; ++i) target[i * out_step] = source[i * in_step];
+      };
+      constexpr std::integral_constant<Index, 0> stays;
+      constexpr std::integral_constant<Index, 1> next;
+      if (in == 0 && out == 1 && n == 2)
+        copy(stays, next, std::integral_constant<Index, 2>());
+      else if (in == 0 && out == 1 && n == 3)
+        copy(stays, next, std::integral_constant<Index, 3>());
+      else if (in == 0 && out == 1)
+        copy(stays, next, n);
+      else if (in == 1 && out == 1)
+        copy(next, next, n);
+      else
+        copy(in, out, n);
+    });
+  });
+}
+
 template <class T>
 void copy(const T* from, Dims from_strides, T* to, Dims to_strides, Shape shape) {
   if (count(shape) == 0) return;
@@ -89,6 +125,7 @@ void copy(const T* from, Dims from_strides, T* to, Dims to_strides, Shape shape)
       }
     }
   }
+  if (n < short_row && shape.rank() > 1) return copy_short_rows(from, from_strides, to, to_strides, shape);
   const auto copy_row = [in, out](const T* source, T* target, Index length) {
     if (in == 1 && out == 1)
       std::memcpy(target, source, static_cast<std::size_t>(length) * sizeof(T));

@@ -20,9 +20,9 @@ constexpr Index square_side = 1;
 #else
 // Side of the square that Square() moves at once.
 template <class T>
-constexpr Index square_side = std::is_same_v<T, float> ? (HWY_MAX_BYTES >= 32 ? 8 : 4) : 1;
+constexpr Index square_side = (HWY_MAX_BYTES >= 32 ? 32 : 16) / static_cast<Index>(sizeof(T));
 
-// to[c][r] = from[r][c]: pairs, then quads within halves of 128 bits, then the halves.
+// to[c][r] = from[r][c]: pairs, then (floats) quads within halves of 128 bits, then the halves.
 HWY_INLINE void Square(const float* from, Index from_stride, float* to, Index to_stride) {
   namespace hn = hwy::HWY_NAMESPACE;
   constexpr std::size_t side = square_side<float>;
@@ -51,6 +51,30 @@ HWY_INLINE void Square(const float* from, Index from_stride, float* to, Index to
     } else {
       hn::StoreU(hn::ConcatLowerLower(d, quad[4 + c], quad[c]), d, row);
       hn::StoreU(hn::ConcatUpperUpper(d, quad[4 + c], quad[c]), d, row + 4 * to_stride);
+    }
+  }
+}
+
+HWY_INLINE void Square(const double* from, Index from_stride, double* to, Index to_stride) {
+  namespace hn = hwy::HWY_NAMESPACE;
+  constexpr std::size_t side = square_side<double>;
+  const hn::FixedTag<double, side> d;
+  hn::Vec<decltype(d)> pair[side];  // pair[g + c]: columns c and c + 2 of rows g and g + 1
+#pragma GCC unroll 2
+  for (std::size_t g = 0; g < side; g += 2) {
+    const double* row = from + static_cast<Index>(g) * from_stride;
+    const auto r0 = hn::LoadU(d, row), r1 = hn::LoadU(d, row + from_stride);
+    pair[g] = hn::InterleaveLower(d, r0, r1);
+    pair[g + 1] = hn::InterleaveUpper(d, r0, r1);
+  }
+#pragma GCC unroll 2
+  for (std::size_t c = 0; c < 2; ++c) {
+    double* row = to + static_cast<Index>(c) * to_stride;
+    if constexpr (side == 2) {
+      hn::StoreU(pair[c], d, row);
+    } else {
+      hn::StoreU(hn::ConcatLowerLower(d, pair[2 + c], pair[c]), d, row);
+      hn::StoreU(hn::ConcatUpperUpper(d, pair[2 + c], pair[c]), d, row + 2 * to_stride);
     }
   }
 }
