@@ -9,14 +9,12 @@
 #include <limits>
 #include <utility>
 
-#include "espalier/core/detail/groups.h"
 #include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/search.h"
+#include "espalier/core/parallel.h"
 
 namespace espalier {
 namespace {
-
-using detail::Groups;
-using detail::groups_along;
 
 /// An unsigned number that orders as the value does; NaN last, -0 as 0.
 template <class T>
@@ -103,49 +101,104 @@ int ordered_axis(const char* op, const Tensor& x, int axis) {
   return x.rank() == 0 && (axis == 0 || axis == -1) ? 0 : checked_axis(op, axis, x.rank());
 }
 
-/// Gives every row along `axis` as a Line to arrange(line), and stores the first `kept` of its entries.
-template <class Arrange>
-MaxResult arranged(const char* op, const Tensor& x, int at, Index kept, bool descending, Arrange arrange) {
-  Shape shape = x.shape();
-  if (x.rank() > 0) shape[at] = kept;
-  MaxResult y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, DType::i64)};
-  if (y.values.size() == 0) return y;
-  const Groups g = groups_along(x, at);
-  if (g.n > std::numeric_limits<std::uint32_t>::max())
-    fail<ShapeError>("[", op, "] axis ", at, " of shape ", x.shape(), " is too long: at most 2^32 - 1 can be ordered");
-  dispatch(x.dtype(), [&]<class T>() {
-    using E = Entry<T>;
-    const T* p = g.x.data<T>();
-    T* values = y.values.write<T>(op);
-    Index* places = y.indices.write<Index>(op);
-    parallel_for(g.outer * g.inner, std::max<Index>(1, 2048 / g.n), [&](Index begin, Index end) {
-      Line<E> line(g.n);
-      for (Index row = begin; row < end; ++row) {
-        const T* from = p + row / g.inner * g.n * g.inner + row % g.inner;
-        line.n = g.n;
-        for (Index i = 0; i < g.n; ++i) {
-          const auto key = key_of(from[i * g.inner]);
-          line.entries[i] = E::make(descending ? static_cast<decltype(key)>(~key) : key, i);
-        }
-        arrange(line);
-        const Index to = row / g.inner * kept * g.inner + row % g.inner;
-        for (Index i = 0; i < kept; ++i) {
-          const Index place = line.entries[i].place();
-          places[to + i * g.inner] = place;
-          values[to + i * g.inner] = from[place * g.inner];
-        }
+Index length_along(const Tensor& x, int at) { return x.rank() == 0 ? 1 : x.shape()[at]; }
+
+template <class T>
+Entry<T> entry_of(T value, Index place, bool descending) {
+  const auto key = key_of(value);
+  return Entry<T>::make(descending ? static_cast<decltype(key)>(~key) : key, place);
+}
+
+/// Every element of a row. The usual way to load a Line.
+struct LoadAll {
+  template <class T>
+  void operator()(Line<Entry<T>>& line, const T* from, bool descending) const {
+    for (Index i = 0; i < line.n; ++i) line.entries[i] = entry_of(from[i], i, descending);
+  }
+};
+
+/// The first i < n whose x[i] may come before `bound`; NaN is let through, whatever its place.
+template <bool descending, class T>
+Index first_better(const T* x, Index n, T bound) {
+  if constexpr (std::is_floating_point_v<T>)
+    return descending ? kernels::first_not_below(x, n, bound) : kernels::first_not_above(x, n, bound);
+  else
+    return std::find_if(x, x + n, [bound](T v) { return descending ? v > bound : v < bound; }) - x;
+}
+
+/// Of a row at least its first k elements and few others: whatever is better than the k-th best so far. Most of a row in
+/// no particular order is passed over by comparing vectors, and no row costs more than O(n).
+struct LoadBest {
+  Index k;
+
+  template <class T>
+  void operator()(Line<Entry<T>>& line, const T* from, bool descending) const {
+    descending ? load<true>(line, from) : load<false>(line, from);
+  }
+
+ private:
+  template <bool descending, class T>
+  void load(Line<Entry<T>>& line, const T* from) const {
+    const Index n = std::exchange(line.n, 0), room = std::min(n, 4 * k + 32);
+    const auto take = [&](const Entry<T>& e) { line.entries[line.n++] = e; };
+    Index i = 0;
+    for (; i < room; ++i) take(entry_of(from[i], i, descending));
+    while (i < n) {
+      std::nth_element(line.begin(), line.begin() + k - 1, line.end());
+      line.n = k;
+      const Entry<T> last = line.entries[k - 1];
+      const T bound = from[last.place()];
+      while (line.n < room && (i += first_better<descending>(from + i, n - i, bound)) < n) {
+        const Entry<T> e = entry_of(from[i], i, descending);
+        if (e < last) take(e);
+        ++i;
       }
+    }
+  }
+};
+
+/// x with `axis` and the last one exchanged, contiguous; x itself if that is the same.
+Tensor with_axis_last(const Tensor& x, int axis) {
+  return x.rank() < 2 || axis == x.rank() - 1 ? x.contiguous() : x.transpose(axis, -1).contiguous();
+}
+
+/// Loads every row along `axis` into a Line, gives it to arrange(line), and stores the first `kept` of its entries.
+template <class Load, class Arrange>
+MaxResult arranged(const char* op, const Tensor& x, int at, Index kept, bool descending, Load load, Arrange arrange) {
+  const Tensor rows = with_axis_last(x, at);
+  Shape shape = rows.shape();
+  if (x.rank() > 0) shape[-1] = kept;
+  MaxResult y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, DType::i64)};
+  const Index n = length_along(x, at);
+  if (n > std::numeric_limits<std::uint32_t>::max() && y.values.size() > 0)
+    fail<ShapeError>("[", op, "] axis ", at, " of shape ", x.shape(), " is too long: at most 2^32 - 1 can be ordered");
+  if (y.values.size() > 0)
+    dispatch(x.dtype(), [&]<class T>() {
+      const T* p = rows.data<T>();
+      T* values = y.values.write<T>(op);
+      Index* places = y.indices.write<Index>(op);
+      parallel_for(y.values.size() / kept, std::max<Index>(1, 2048 / n), [&](Index begin, Index end) {
+        Line<Entry<T>> line(n);
+        for (Index row = begin; row < end; ++row) {
+          const T* from = p + row * n;
+          line.n = n;
+          load(line, from, descending);
+          arrange(line);
+          for (Index i = 0; i < kept; ++i) {
+            const Index place = line.entries[i].place();
+            places[row * kept + i] = place;
+            values[row * kept + i] = from[place];
+          }
+        }
+      });
     });
-  });
-  return y;
+  return {with_axis_last(y.values, at), with_axis_last(y.indices, at)};
 }
 
 MaxResult without_axis(MaxResult y, int at, bool keepdim) {
   if (keepdim || y.values.rank() == 0) return y;
   return {y.values.select(at, 0), y.indices.select(at, 0)};
 }
-
-Index length_along(const Tensor& x, int at) { return x.rank() == 0 ? 1 : x.shape()[at]; }
 
 void check_rank_of(const char* op, const Tensor& x, Index k, Index least, int at) {
   if (k < least || k > length_along(x, at))
@@ -165,24 +218,26 @@ auto bring_forward(Index k) {
 
 MaxResult sort(const Tensor& x, int axis, bool descending) {
   const int at = ordered_axis("sort", x, axis);
-  return arranged("sort", x, at, length_along(x, at), descending, [](auto& line) { sort_line(line); });
+  return arranged("sort", x, at, length_along(x, at), descending, LoadAll(), [](auto& line) { sort_line(line); });
 }
 
 MaxResult topk(const Tensor& x, Index k, int axis, bool largest) {
   const int at = ordered_axis("topk", x, axis);
   check_rank_of("topk", x, k, 0, at);
   if (x.rank() == 0 && k == 0) fail<IndexError>("[topk] k = 0 of a scalar. Hint: reshape({1})");
-  return arranged("topk", x, at, k, largest, [k](auto& line) {
+  const auto cut_and_sort = [k](auto& line) {
     if (k < line.n) std::nth_element(line.begin(), line.begin() + k, line.end());
     line.n = k;
     sort_line(line);
-  });
+  };
+  if (k > 0 && k <= length_along(x, at) / 8) return arranged("topk", x, at, k, largest, LoadBest{k}, cut_and_sort);
+  return arranged("topk", x, at, k, largest, LoadAll(), cut_and_sort);
 }
 
 MaxResult kthvalue(const Tensor& x, Index k, int axis, bool keepdim) {
   const int at = ordered_axis("kthvalue", x, axis);
   check_rank_of("kthvalue", x, k, 1, at);
-  return without_axis(arranged("kthvalue", x, at, 1, false, bring_forward(k - 1)), at, keepdim);
+  return without_axis(arranged("kthvalue", x, at, 1, false, LoadAll(), bring_forward(k - 1)), at, keepdim);
 }
 
 MaxResult median(const Tensor& x, int axis, bool keepdim) {
@@ -191,7 +246,7 @@ MaxResult median(const Tensor& x, int axis, bool keepdim) {
   if (n == 0) fail<ShapeError>("[median] axis ", axis, " of shape ", x.shape(), " is empty: there is no middle");
   const Index middle = (n - 1) / 2;
   const bool has_nan = is_floating(x.dtype());  // of an integer the largest key is a number like any other
-  MaxResult y = arranged("median", x, at, 1, false, [=](auto& line) {
+  MaxResult y = arranged("median", x, at, 1, false, LoadAll(), [=](auto& line) {
     using E = std::decay_t<decltype(line.entries[0])>;
     constexpr std::uint64_t not_a_number = std::is_same_v<E, NarrowEntry> ? 0xffffffffu : ~std::uint64_t{0};
     const auto bad = std::find_if(line.begin(), line.end(), [](const E& e) { return e.key() == not_a_number; });

@@ -92,6 +92,31 @@ TEST(TopK, IsTheHeadOfTheSort) {
   EXPECT_TRUE(throws<IndexError>([&] { kthvalue(x, 0); }, "[kthvalue]"));
 }
 
+void expect_head_of_sort(const Tensor& x, int axis, Index k) {
+  for (const bool largest : {false, true}) {
+    const MaxResult best = topk(x, k, axis, largest), all = sort(x, axis, largest);
+    EXPECT_TRUE(same_bytes(best.values, all.values.narrow(axis, 0, k))) << x.shape() << " k " << k;
+    EXPECT_TRUE(same_bytes(best.indices, all.indices.narrow(axis, 0, k))) << x.shape() << " k " << k;
+  }
+}
+
+TEST(TopK, FindsAFewOfManyAmongEqualsAndNotANumber) {
+  for (const DType type : {DType::f32, DType::f64, DType::i64}) {
+    const Tensor coarse = Rng(3).uniform({5, 1003}, -20, 20).to(DType::i64).to(type);  // many equals
+    for (const Index k : {1, 3, 10, 125}) {
+      expect_head_of_sort(coarse, 1, k);
+      expect_head_of_sort(coarse.t(), 0, k);
+      expect_head_of_sort(sort(coarse, 1).values, 1, k);        // each one better than those before
+      expect_head_of_sort(sort(coarse, 1, true).values, 1, k);  // or worse
+    }
+  }
+  std::vector<float> values(3 * 500);
+  for (std::size_t i = 0; i < values.size(); ++i)
+    values[i] = i < 500 || i % 7 == 3 ? std::numeric_limits<float>::quiet_NaN() : static_cast<float>(i * 37 % 101);
+  for (const DType type : {DType::f32, DType::f64})
+    for (const Index k : {1, 20, 60}) expect_head_of_sort(Tensor::from(values, {3, 500}).to(type), 1, k);
+}
+
 TEST(Median, IsTheLowerMiddleAndNotANumberIfThereIsOne) {
   EXPECT_EQ(median(Tensor::from({4., 1., 3., 2.})).values.item(), 2);
   const MaxResult bad = median(Tensor::from({4., nan, 3., nan}));
