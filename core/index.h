@@ -17,6 +17,8 @@ Tensor gather(const Tensor& x, int axis, const Tensor& index);
 Tensor scatter(const Tensor& x, int axis, const Tensor& index, const Tensor& src);
 /// As scatter, but y[i][index[i][j]] += src[i][j]. f32, f64.
 Tensor scatter_add(const Tensor& x, int axis, const Tensor& index, const Tensor& src);
+/// The same, in place. After an IndexError `into` may have got a part.
+void scatter_add_in_place(Tensor& into, int axis, const Tensor& index, const Tensor& src);
 /// 1 where scatter() leaves the element of src in place, 0 where a later one takes it; of index's shape, f32 or f64.
 Tensor scatter_survivors(const Shape& shape, int axis, const Tensor& index, DType type);
 

@@ -1,5 +1,6 @@
 #include "espalier/autograd/ops/index.h"
 
+#include "espalier/autograd/detail/along.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
@@ -42,8 +43,8 @@ Variable gather(const Variable& x, int axis, const Tensor& index) {
   if (!recording(x)) return y;
   return record(
       "gather", std::move(y), {&x},
-      [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants) {
-        return scatter_add(Tensor::zeros(shape, g.dtype()), axis, index.value(), g);
+      [shape = x.shape(), axis, index = Saved(index)](const Variable& g, Wants, Tensor so_far) {
+        return detail::scattered(g, shape, axis, index.value(), std::move(so_far));
       },
       settings(axis < 0 ? axis + x.rank() : axis));
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/core/elementwise.h"
 #include "espalier/core/rng.h"
 #include "tests/support.h"
 
@@ -58,6 +59,50 @@ TEST(Index, ManyRowsAndColumnsAreTheSameBytesAtAnyThreadCount) {
     const Tensor wide = index.unsqueeze(1).broadcast_to({3000, 200});
     EXPECT_TRUE(same_bytes(scatter_add(Tensor::zeros({40, 200}), 0, wide, source), reference));
     EXPECT_TRUE(same_bytes(index_add(Tensor::zeros({200, 40}), 1, index, source.t()), reference.t()));
+  }
+}
+
+TEST(Index, LongRowsAgreeWithThePlainLoop) {
+  Rng rng(5);
+  for (const DType type : {DType::f32, DType::f64}) {
+    const Tensor x = rng.normal({3, 2500}).to(type), source = rng.normal({3, 2500}).to(type);
+    std::vector<Index> at(3 * 2500);
+    for (Index& place : at) place = rng.below(2500);
+    const Tensor index = Tensor::from(at, {3, 2500});
+    Tensor taken = x.clone(), added = x.clone();
+    dispatch_floating("test", type, [&]<class T>() {
+      T *y = taken.write<T>("test"), *sum = added.write<T>("test");
+      for (Index i = 0; i < 3 * 2500; ++i) {
+        const Index place = i / 2500 * 2500 + at[static_cast<std::size_t>(i)];
+        y[i] = x.data<T>()[place];
+        sum[place] += source.data<T>()[i];
+      }
+    });
+    for (int threads : {1, 2, 4}) {
+      const testing::Threads use(threads);
+      EXPECT_TRUE(same_bytes(gather(x, 1, index), taken));
+      EXPECT_TRUE(same_bytes(gather(x.t().contiguous(), 0, index.t()), taken.t()));
+      EXPECT_TRUE(same_bytes(scatter_add(x, 1, index, source), added));
+      Tensor into = x.t().contiguous();
+      scatter_add_in_place(into, 0, index.t(), source.t());
+      EXPECT_TRUE(same_bytes(into, added.t()));
+    }
+    at[2 * 2500 + 1500] = 2500;  // far behind the first that are looked at
+    const Tensor bad = Tensor::from(at, {3, 2500});
+    EXPECT_TRUE(throws<IndexError>([&] { gather(x, 1, bad); }, "index 2500 at [2, 1500]", "along axis 1"));
+    EXPECT_TRUE(throws<IndexError>([&] { scatter_add(x, 1, bad, source); }, "index 2500 at [2, 1500]"));
+  }
+}
+
+TEST(Index, MaskedSelectOfMany) {
+  const Tensor x = Rng(6).normal({201, 257});
+  const Tensor mask = zip_with<bool>("test", x, Tensor::zeros({}), [](auto a, auto b) { return a < b; });
+  std::vector<float> expected;
+  for (const float v : x.to_vector<float>())
+    if (v < 0) expected.push_back(v);
+  for (int threads : {1, 4}) {
+    const testing::Threads use(threads);
+    EXPECT_EQ(masked_select(x, mask).to_vector<float>(), expected);
   }
 }
 
