@@ -43,6 +43,19 @@ std::vector<Run> runs_of(std::span<const Index> places) {
   return runs;
 }
 
+/// Where each of 0 ... length - 1 stands among the places; nothing, if one is not there exactly once.
+std::vector<Index> inverse_of(std::span<const Index> places, Index length) {
+  std::vector<Index> inverse;
+  if (static_cast<Index>(places.size()) != length) return inverse;
+  inverse.assign(places.size(), -1);
+  for (Index j = 0; const Index place : places) {
+    Index& found = inverse[static_cast<std::size_t>(place)];
+    if (found >= 0) return {};
+    found = j++;
+  }
+  return inverse;
+}
+
 }  // namespace
 
 Tensor concatenated(std::span<const Tensor> pieces, int axis) {
@@ -141,6 +154,7 @@ Tensor add_axis(const Tensor& g, std::span<const Index> places, Index length, in
     fail<ShapeError>("[add_axis] ", places.size(), " places for axis ", axis, " of shape ", g.shape());
   for (const Index place : places)
     if (place < 0 || place >= length) fail<IndexError>("[add_axis] place ", place, " of ", length);
+  if (const std::vector<Index> inverse = inverse_of(places, length); !inverse.empty()) return take_axis(g, inverse, at);
   Shape shape = g.shape();
   shape[at] = length;
   Tensor y = Tensor::zeros(shape, g.dtype());
@@ -163,13 +177,21 @@ Tensor add_axis(const Tensor& g, std::span<const Index> places, Index length, in
             add(target + run.from, source + run.to, target + run.from, run.length, T(0), T(0));
             continue;
           }
+          if (from.inner == 1) {  // down: turned round in small pieces, which the kernel then adds
+            std::array<T, 256> turned;
+            for (Index k = 0; k < run.length;) {
+              const Index some = std::min<Index>(run.length - k, 256);
+              std::reverse_copy(source + run.to + k, source + run.to + k + some, turned.begin());
+              k += some;
+              T* row = target + run.from - k + 1;
+              add(row, turned.data(), row, some, T(0), T(0));
+            }
+            continue;
+          }
           for (Index k = 0; k < run.length; ++k) {
             T* row = target + (run.from + k * run.step) * from.inner;
             const T* added = source + (run.to + k) * from.inner;
-            if (size == 1)
-              *row += *added;
-            else
-              add(row, added, row, size, T(0), T(0));
+            add(row, added, row, size, T(0), T(0));
           }
         }
       }

@@ -248,20 +248,36 @@ Variable repeat(const Variable& x, const Dims& repeats) {
   if (added < 0)
     fail<ShapeError>("[repeat] ", repeats, " has fewer numbers than shape ", x.shape(), " axes. Hint: 1 keeps an axis");
   Shape shape;  // with its leading axes of length 1
+  Index pairs = 0;
   for (int axis = 0; axis < repeats.rank(); ++axis) {
     if (repeats[axis] < 0) fail<ShapeError>("[repeat] a negative number in ", repeats, " for shape ", x.shape());
     shape.push_back(axis < added ? 1 : x.shape()[axis - added]);
+    pairs += repeats[axis] != 1;
   }
-  Variable y = reshape(x, shape);
-  for (int axis = repeats.rank(); axis-- > 0;) {  // x as [outer, 1, n], repeated in the middle
-    if (repeats[axis] == 1) continue;
-    Index outer = 1, inner = 1;
-    for (int a = 0; a < shape.rank(); ++a) (a < axis ? outer : inner) *= shape[a];
-    y = broadcast_to(reshape(y, {outer, 1, inner}), {outer, repeats[axis], inner});
-    shape[axis] *= repeats[axis];
+  Variable y = x;
+  // Repeated axes become pairs [1, n], seen as [repeats, n]: as many at a time as an x of this rank has room for.
+  for (int axis = repeats.rank(); pairs > 0;) {
+    Shape once = shape, joined = shape;
+    Dims at, by;
+    for (; axis > 0 && once.rank() < Shape::max_rank; --axis) {
+      if (repeats[axis - 1] == 1) continue;
+      once.insert(axis - 1, 1);
+      for (int k = 0; k < at.rank(); ++k) ++at[k];
+      at.push_back(axis - 1);
+      by.push_back(repeats[axis - 1]);
+      joined[axis - 1] *= repeats[axis - 1];
+      --pairs;
+    }
+    y = reshape(y, once);
+    for (int k = 0; k < at.rank();
+         ++k) {  // one by one, for the sake of the gradient: a sum over one axis moves nothing
+      once[static_cast<int>(at[k])] = by[k];
+      y = broadcast_to(y, once);
+    }
+    shape = joined;
     y = reshape(y, shape);
   }
-  return y;
+  return reshape(y, shape);
 }
 
 Variable repeat_interleave(const Variable& x, Index repeats, int axis) {

@@ -6,6 +6,8 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/rng.h"
 #include "tests/support.h"
 
@@ -73,6 +75,56 @@ TEST(TakeAxis, UpDownAndJumping) {
   const Tensor back = add_axis(Tensor::ones({2, 9, 3}, DType::f64), places, 6, 1);
   EXPECT_EQ(back.select(2, 0).select(0, 1).to_vector<double>(), (std::vector<double>{2, 1, 2, 1, 2, 1}));
   EXPECT_TRUE(throws<IndexError>([&] { take_axis(x, std::vector<Index>{6}, 1); }, "[take_axis]", "6"));
+}
+
+TEST(AddAxis, ReversedRunsAndPermutations) {
+  const Tensor g = Rng(2).normal({3, 700, 2});
+  std::vector<Index> down, round, folded;  // turned round; rolled; up and down again
+  for (Index j = 0; j < 700; ++j) {
+    down.push_back(699 - j);
+    round.push_back((j + 23) % 700);
+    folded.push_back(j < 400 ? j : 799 - j);
+  }
+  for (const Tensor& x : {g, g.transpose(1, 2).contiguous().transpose(1, 2), g.select(2, 1)})
+    for (const DType type : {DType::f32, DType::f64})
+      for (const std::vector<Index>* places : {&down, &round, &folded}) {
+        const Tensor typed = x.to(type).transpose(1, -1);  // along the last axis, and along one before it
+        for (const int axis : {typed.rank() - 1, 1}) {
+          if (typed.shape()[axis] != 700) continue;
+          Shape shape = typed.shape();
+          Tensor expected = Tensor::zeros(shape, type);
+          for (Index j = 0; j < 700; ++j) {
+            Tensor row = expected.select(axis, (*places)[static_cast<std::size_t>(j)]);
+            add_in_place(row, typed.select(axis, j));
+          }
+          EXPECT_TRUE(equal(add_axis(typed, *places, 700, axis), expected));
+        }
+        EXPECT_TRUE(equal(add_axis(x.to(type), *places, 700, 1),
+                          add_axis(x.to(type).transpose(0, 1), *places, 700, 0).transpose(0, 1)));
+      }
+}
+
+TEST(Map, OfAnyViewIsThatOfItsCopy) {
+  const Tensor x = Rng(3).normal({5, 37, 70, 3});
+  const auto& kernel = kernels::unary().affine;
+  for (const Tensor& view :
+       {x.transpose(0, 3), x.permute({0, 2, 3, 1}), x.slice(2, 3, 60, 2), x.select(3, 1), x.narrow(1, 4, 0),
+        x.select(1, 2).unsqueeze(0).broadcast_to({40, 5, 70, 3}), x.transpose(1, 2)})
+    for (const DType type : {DType::f32, DType::f64})
+      for (int threads : {1, 4}) {
+        const testing::Threads use(threads);
+        const Tensor typed = x.dtype() == type ? view : view.to(type).transpose(0, 1).contiguous().transpose(0, 1);
+        EXPECT_TRUE(equal(map("test", kernel, typed, 2, 1), map("test", kernel, typed.contiguous(), 2, 1)));
+      }
+}
+
+TEST(Copy, ShortRowsOfBroadcasts) {
+  for (const Index n : {1, 2, 3, 5, 15, 16}) {
+    const Tensor x = Tensor::arange(0, 7 * 311).reshape({7, 311, 1});
+    const Tensor y = x.broadcast_to({7, 311, n}).clone(), parts = y.slice(1, 0, 311, 2).clone();
+    for (Index i = 0; i < 7 * 311 * n; ++i) ASSERT_EQ(y.data<float>()[i], static_cast<float>(i / n));
+    for (Index r = 0; r < 156; ++r) ASSERT_EQ(parts.at({6, r, n - 1}), 6 * 311 + 2 * r);
+  }
 }
 
 TEST(Padded, GrowsAndCropsInOneCall) {
