@@ -1,6 +1,8 @@
 // Images and sequences in another size: each axis is resized by a small table of places and shares.
 #pragma once
 
+#include <span>
+
 #include "espalier/core/tensor.h"
 
 namespace espalier {
@@ -15,17 +17,17 @@ struct Resize {
   double step;
   bool align_corners;
 
-  /// y[i] = (1 - share) x[low] + share x[high].
+  /// y[i] = (1 - share) x[low] + share x[low + 1]; x[low] alone if share is 0, as it is at the last input.
   struct Place {
-    Index low, high;
+    Index low;
     double share;
   };
   Place place(Index i) const noexcept;
 };
 
-/// x resized along `axis`.
-Tensor resize(const Tensor& x, int axis, const Resize& resize);
+/// x with the last axes resized: axes[k] is how axis rank - axes.size() + k is.
+Tensor resize(const Tensor& x, std::span<const Resize> axes);
 /// The adjoint.
-Tensor resize_adjoint(const Tensor& g, int axis, const Resize& resize);
+Tensor resize_adjoint(const Tensor& g, std::span<const Resize> axes);
 
 }  // namespace espalier

@@ -5,24 +5,25 @@
 namespace espalier {
 namespace {
 
-Variable stretch(const Variable& x, int axis, const Resize& r);
-Variable gather_back(const Variable& g, int axis, const Resize& r) {
-  Tensor x = resize_adjoint(g.value(), axis, r);
+/// Of the axes behind the first two.
+using Sizes = std::vector<Resize>;
+
+Variable stretch(const Variable& x, const Sizes& sizes);
+Variable gather_back(const Variable& g, const Sizes& sizes) {
+  Tensor x = resize_adjoint(g.value(), sizes);
   if (!recording(g)) return x;
-  return record("interpolate", std::move(x), {&g}, [=](const Variable& h, Wants) { return stretch(h, axis, r); });
+  return record("interpolate", std::move(x), {&g}, [=](const Variable& h, Wants) { return stretch(h, sizes); });
 }
-Variable stretch(const Variable& x, int axis, const Resize& r) {
-  Tensor y = resize(x.value(), axis, r);
+Variable stretch(const Variable& x, const Sizes& sizes) {
+  Tensor y = resize(x.value(), sizes);
   if (!recording(x)) return y;
-  return record(
-      "interpolate", std::move(y), {&x}, [=](const Variable& g, Wants) { return gather_back(g, axis, r); },
-      settings(axis));
+  return record("interpolate", std::move(y), {&x}, [=](const Variable& g, Wants) { return gather_back(g, sizes); });
 }
 
-/// One axis after the other: bilinear weights are products.
+/// Bilinear weights are products: each axis is resized by itself.
 Variable along_all(const Variable& x, const Dims& size, double scale, Interpolation mode,
                    const InterpolateOptions& options) {
-  Variable y = x;
+  Sizes sizes;
   for (int axis = 2; axis < x.rank(); ++axis) {
     const Index from = x.shape()[axis], to = size[axis - 2];
     if (from < 1 || to < 1)
@@ -30,9 +31,9 @@ Variable along_all(const Variable& x, const Dims& size, double scale, Interpolat
     double step = scale > 0 ? 1 / scale : static_cast<double>(from) / static_cast<double>(to);
     if (options.align_corners && mode == Interpolation::linear)
       step = to > 1 ? static_cast<double>(from - 1) / static_cast<double>(to - 1) : 0;
-    y = stretch(y, axis, {mode, from, to, step, options.align_corners});
+    sizes.push_back({mode, from, to, step, options.align_corners});
   }
-  return y;
+  return stretch(x, sizes);
 }
 
 void check_image(const Variable& x) {

@@ -1,5 +1,5 @@
 // Differentiable resizing of images [N, C, H, W] and sequences [N, C, L]. f32, f64.
-// Settings: the axis; each op resizes one.
+// Settings: none.
 #pragma once
 
 #include "espalier/autograd/tape.h"

@@ -339,6 +339,12 @@ void pool(Units& u, const Node& node) {
   if (node.op.starts_with("avg")) u.set_rule(Fixed::same);
 }
 
+void interpolate(Units& u, const Node& node) {
+  unsigned resized = 0;
+  for (int axis = 2; axis < u.shape(node.inputs[0]).rank(); ++axis) resized |= 1u << axis;
+  link_all(u, node.inputs[0], node.first_output, resized);
+}
+
 void masked_fill(Units& u, const Node& node) {
   link_all(u, node.inputs[0], node.first_output);
   u.set_rule(Fixed::never);
@@ -373,13 +379,14 @@ const std::map<std::string_view, const Row*>& table() {
         {along,
          1,
          {"softmax", "log_softmax", "cumsum", "cumprod", "cummax", "cummin", "sort", "topk", "kthvalue", "median",
-          "max_along", "min_along", "roll", "repeat_interleave", "interpolate", "index_select"}},
+          "max_along", "min_along", "roll", "repeat_interleave", "index_select"}},
         {flip, 1, {"flip"}},
         {pad, 0, {"pad"}},
         {pool,
          0,
          {"max_pool2d", "max_pool1d", "avg_pool2d", "avg_pool1d", "adaptive_max_pool2d", "adaptive_max_pool1d",
           "adaptive_avg_pool2d", "adaptive_avg_pool1d"}},
+        {interpolate, 0, {"interpolate"}},
         {masked_fill, 0, {"masked_fill"}},
     };
     std::map<std::string_view, const Row*> map;
