@@ -22,10 +22,12 @@ struct PoolGeometry {
     Index begin, end, length;
   };
   Window window(std::size_t axis, Index i) const noexcept;
+  /// Where it begins, padding included.
+  Index begin(std::size_t axis, Index i) const noexcept;
 };
 
-/// Largest value of each window, and which it was: its place among the window's elements, in row-major order (u8 where
-/// it fits, else i32). The first of equals; a NaN is larger than all. x and y have `planes` images in row-major order.
+/// Largest value of each window, and which it was: its place in the window, padding included, in row-major order (u8
+/// where it fits, else i32). The first of equals; a NaN is larger than all. x and y have `planes` images in row-major order.
 struct MaxPool {
   Tensor values, places;
 };

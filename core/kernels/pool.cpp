@@ -1,6 +1,7 @@
 #include "espalier/core/kernels/pool.h"
 
 #include <cmath>
+#include <limits>
 
 #include "espalier/core/kernels/both.h"
 #include "espalier/core/kernels/simd_config.h"
@@ -88,8 +89,169 @@ void SpreadPairs(const T* g, const std::uint8_t* place, Index n, T* top, T* bott
 }
 
 template <class T>
+void SplitPairs(const T* x, Index n, T* even, T* odd) {
+  Index i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const Tag<T> d;
+  for (; i + lanes_of<T> <= n; i += lanes_of<T>) {
+    Lane<T> a, b;
+    hn::LoadInterleaved2(d, x + 2 * i, a, b);
+    StoreU(a, d, even + i);
+    StoreU(b, d, odd + i);
+  }
+#endif
+  for (; i < n; ++i) {
+    even[i] = x[2 * i];
+    odd[i] = x[2 * i + 1];
+  }
+}
+template <class T>
+void MergePairs(const T* even, const T* odd, Index n, T* x) {
+  Index i = 0;
+#if HWY_TARGET != HWY_SCALAR
+  const Tag<T> d;
+  for (; i + lanes_of<T> <= n; i += lanes_of<T>)
+    hn::StoreInterleaved2(hn::LoadU(d, even + i), hn::LoadU(d, odd + i), d, x + 2 * i);
+#endif
+  for (; i < n; ++i) {
+    x[2 * i] = even[i];
+    x[2 * i + 1] = odd[i];
+  }
+}
+
+/// Takes x for the best so far where that is smaller, or where x is the first NaN.
+template <class T>
+HWY_INLINE void TakeLarger(Lane<T> x, Lane<T> x_place, Lane<T>& best, Lane<T>& place) {
+  const auto stays = hn::Or(hn::Le(x, best), hn::IsNaN(best));
+  best = hn::IfThenElse(stays, best, x);
+  place = hn::IfThenElse(stays, place, x_place);
+}
+
+template <class T>
+void MaxOfTaps(const T* const* taps, Index count, const T* start, Index n, T* best, T* place) {
+  const Tag<T> d;
+  for (Index i = 0; i < n; i += lanes_of<T>) {
+    auto most = hn::Set(d, -std::numeric_limits<T>::infinity()), where = hn::LoadU(d, start + i);
+    for (Index t = 0; t < count; ++t)
+      TakeLarger<T>(hn::LoadU(d, taps[t] + i), hn::Set(d, static_cast<T>(t)), most, where);
+    StoreU(most, d, best + i);
+    StoreU(where, d, place + i);
+  }
+}
+
+template <class T>
+void MaxOfRows(const T* const* best, const T* const* place, Index count, Index first, Index width, Index n, T* y,
+               T* y_place) {
+  const Tag<T> d;
+  ForEachVector<T>(n, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA HWY_ATTR {
+    auto row_place = [&](Index r) HWY_ATTR {
+      return hn::Add(at.Load(place[r] + i), hn::Set(d, static_cast<T>((first + r) * width)));
+    };
+    auto most = at.Load(best[0] + i), where = row_place(0);
+    for (Index r = 1; r < count; ++r) TakeLarger<T>(at.Load(best[r] + i), row_place(r), most, where);
+    at.Store(most, y + i);
+    at.Store(where, y_place + i);
+  });
+}
+
+template <class T>
+void AddRows(const T* const* x, Index count, Index n, T* y) {
+  ForEachVector<T>(n, [&](auto at, Index i) ESPALIER_INLINE_LAMBDA HWY_ATTR {
+    Lane<T> sum = count > 0 ? at.Load(x[0] + i) : hn::Zero(Tag<T>());
+    for (Index r = 1; r < count; ++r) sum = hn::Add(sum, at.Load(x[r] + i));
+    at.Store(sum, y + i);
+  });
+}
+
+/// Calls body(i) for vectors of doubles that cover [0, n), the last one early enough to be whole, else one(i) for each.
+template <class Body, class One>
+HWY_INLINE void ForEachOverlapping(Index n, const Body& body, const One& one) {
+  constexpr Index L = lanes_of<double>;
+  if (n < L) {
+    for (Index i = 0; i < n; ++i) one(i);
+    return;
+  }
+  for (Index i = 0; i + L <= n; i += L) body(i);
+  if (n % L != 0) body(n - L);
+}
+/// As many values as fit doubles.
+template <class T>
+HWY_INLINE Lane<double> LoadWide(const T* x) {
+  const Tag<double> d;
+  if constexpr (sizeof(T) == 8)
+    return hn::LoadU(d, x);
+  else
+    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<T, Tag<double>>(), x));
+}
+template <class T>
+HWY_INLINE void StoreNarrow(Lane<double> v, T* y) {
+#if HWY_TARGET == HWY_SCALAR  // where DemoteTo makes large numbers of infinities
+  *y = static_cast<T>(hn::GetLane(v));
+#else
+  const hn::Rebind<T, Tag<double>> d;
+  if constexpr (sizeof(T) == 8)
+    StoreU(v, d, y);
+  else
+    StoreU(hn::DemoteTo(d, v), d, y);
+#endif
+}
+
+template <class T>
+void AddImageRows(const T* x, Index count, Index n, double* y) {
+  ForEachOverlapping(
+      n,
+      [&](Index i) ESPALIER_INLINE_LAMBDA HWY_ATTR {
+        auto sum = LoadWide(x + i);
+        for (Index r = 1; r < count; ++r) sum = hn::Add(sum, LoadWide(x + r * n + i));
+        StoreU(sum, Tag<double>(), y + i);
+      },
+      [&](Index i) {
+        y[i] = 0;
+        for (Index r = 0; r < count; ++r) y[i] += static_cast<double>(x[r * n + i]);
+      });
+}
+
+template <class T>
+void MeanOfTaps(const double* const* taps, Index count, const double* lengths, double height, Index n, T* y) {
+  const Tag<double> d;
+  ForEachOverlapping(
+      n,
+      [&](Index i) ESPALIER_INLINE_LAMBDA HWY_ATTR {
+        auto sum = hn::LoadU(d, taps[0] + i);
+        for (Index t = 1; t < count; ++t) sum = hn::Add(sum, hn::LoadU(d, taps[t] + i));
+        StoreNarrow(hn::Div(sum, hn::Mul(hn::LoadU(d, lengths + i), hn::Set(d, height))), y + i);
+      },
+      [&](Index i) {
+        double sum = 0;
+        for (Index t = 0; t < count; ++t) sum += taps[t][i];
+        y[i] = static_cast<T>(sum / (lengths[i] * height));
+      });
+}
+
+template <class T>
+void ShareRow(const T* g, const double* lengths, double height, Index n, T* y) {
+  const Tag<double> d;
+  ForEachOverlapping(
+      n,
+      [&](Index i) ESPALIER_INLINE_LAMBDA HWY_ATTR {
+        StoreNarrow(hn::Div(LoadWide(g + i), hn::Mul(hn::LoadU(d, lengths + i), hn::Set(d, height))), y + i);
+      },
+      [&](Index i) { y[i] = static_cast<T>(static_cast<double>(g[i]) / (lengths[i] * height)); });
+}
+
+template <class T>
 constexpr PoolKernels<T> Table() {
-  return {.max_pairs = MaxPairs<T>, .spread_pairs = SpreadPairs<T>};
+  return {.max_pairs = MaxPairs<T>,
+          .spread_pairs = SpreadPairs<T>,
+          .split_pairs = SplitPairs<T>,
+          .merge_pairs = MergePairs<T>,
+          .max_of_taps = MaxOfTaps<T>,
+          .max_of_rows = MaxOfRows<T>,
+          .add_rows = AddRows<T>,
+          .add_image_rows = AddImageRows<T>,
+          .mean_of_taps = MeanOfTaps<T>,
+          .share_row = ShareRow<T>,
+          .lanes = lanes_of<T>};
 }
 
 }  // namespace
