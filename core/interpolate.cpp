@@ -76,8 +76,9 @@ RowSums<T> row_sums(const Taps<T>& taps) {
   const Index lanes = kernels::resize<T>().lanes, vectors = (taps.n + lanes - 1) / lanes;
   RowSums<T> s;
   s.n = taps.n;
+  s.inputs = taps.inputs;
   s.copies = true;
-  s.near = taps.inputs >= lanes;
+  s.near = true;
   for (Index i = 0; i < taps.n; ++i) {
     s.taps = std::max(s.taps, taps.count(i));
     s.copies = s.copies && taps.is_copy(i);

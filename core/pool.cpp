@@ -29,11 +29,14 @@ PoolGeometry regular(PoolGeometry g) {
   g.before = {};
   return g;
 }
-bool is_pairs(const PoolGeometry& g) {
-  return !g.adaptive && g.kernel == g.stride && g.kernel == PoolGeometry::Pair{2, 2} &&
-         g.dilation == PoolGeometry::Pair{1, 1} && g.before == PoolGeometry::Pair{} && 2 * g.result[0] <= g.size[0] &&
-         2 * g.result[1] <= g.size[1];
+/// Windows of one or two whole rows, and of pairs of columns side by side.
+bool takes_pairs(const PoolGeometry& g) {
+  return !g.adaptive && g.kernel[0] <= 2 && g.kernel[1] == 2 && g.stride[1] == 2 &&
+         g.dilation == PoolGeometry::Pair{1, 1} && g.before == PoolGeometry::Pair{} &&
+         (g.result[0] - 1) * g.stride[0] + g.kernel[0] <= g.size[0] && 2 * g.result[1] <= g.size[1];
 }
+/// Whose adjoint writes pairs of rows.
+bool is_pairs(const PoolGeometry& g) { return takes_pairs(g) && g.kernel[0] == 2 && g.stride[0] == 2; }
 bool fits_bytes(const PoolGeometry& g) { return g.kernel[0] * g.kernel[1] <= 256; }
 
 /// Calls f.operator()<Place>() with the type of the places.
@@ -125,7 +128,7 @@ MaxPool max_pool(const Tensor& x, const Shape& y_shape, const PoolGeometry& geom
     T* target = out.values.write<T>("max_pool");
     with_places(out.places, [&]<class Place>() {
       Place* places = out.places.write<Place>("max_pool");
-      if (!is_pairs(g) && detail::pools_by_rows<T>(g)) {
+      if (!takes_pairs(g) && detail::pools_by_rows<T>(g)) {
         parallel_for(g.planes * g.result[0], detail::rows_grain(g),
                      [&](Index begin, Index end) { detail::max_pool_rows(g, source, begin, end, target, places); });
         return;
@@ -134,11 +137,14 @@ MaxPool max_pool(const Tensor& x, const Shape& y_shape, const PoolGeometry& geom
         for (Index p = begin; p < end; ++p) {
           const T* plane = source + p * image;
           if constexpr (std::is_same_v<Place, std::uint8_t>) {
-            if (is_pairs(g)) {
-              for (Index i = 0; i < g.result[0]; ++i)
-                kernels::pool<T>().max_pairs(plane + 2 * i * g.size[1], plane + (2 * i + 1) * g.size[1], g.result[1],
-                                             target + p * pixels + i * g.result[1],
-                                             places + p * pixels + i * g.result[1]);
+            if (takes_pairs(g)) {
+              for (Index i = 0; i < g.result[0]; ++i) {
+                // A single row is its own pair: what comes later does not win.
+                const T* top = plane + i * g.stride[0] * g.size[1];
+                const Index to = p * pixels + i * g.result[1];
+                kernels::pool<T>().max_pairs(top, top + (g.kernel[0] - 1) * g.size[1], g.result[1], target + to,
+                                             places + to);
+              }
               continue;
             }
           }

@@ -180,19 +180,26 @@ void avg_pool_spread_rows(const PoolGeometry& g, const T* gradient, Index begin,
   SplitRow<T> row(g, parts, 0);
   std::vector<const T*> from(cells(std::max(room, most + 1)));
   Recent recent(room);
+  std::pair<Index, Index> seen(-1, -1);
   for (Index k = begin; k < end; ++k) {
     const Index at = k % g.size[0] + g.before[0], last = std::min(at / g.stride[0], g.result[0] - 1);
-    Index count = 0;
-    for (Index i = std::max<Index>(0, (at - g.kernel[0]) / g.stride[0]); i <= last; ++i) {
-      if (i * g.stride[0] + g.kernel[0] <= at) continue;
-      const Index which = k / g.size[0] * g.result[0] + i;
+    Index first = std::max<Index>(0, (at - g.kernel[0]) / g.stride[0]), count = 0;
+    if (first * g.stride[0] + g.kernel[0] <= at) ++first;
+    T* const to = x + k * g.size[1];
+    const Index base = k / g.size[0] * g.result[0];
+    const std::pair windows(base + first, base + last);
+    if (std::exchange(seen, windows) == windows) {  // no others than the row before
+      std::copy_n(to - g.size[1], g.size[1], to);
+      continue;
+    }
+    for (Index i = first; i <= last; ++i) {
+      const Index which = base + i;
       T* share = shares.data() + recent.slot(which) * n;
       from[cells(count++)] = share;
       if (recent.misses(which))
         kernel.share_row(gradient + which * n, lengths.data(), height_of(g, g.window(0, i)), n, share);
     }
     kernel.add_rows(from.data(), count, n, sums);
-    T* const to = x + k * g.size[1];
     for (Index part = 0; part < stride; ++part) {
       Index taps = 0;
       for (Index t = part; t < g.kernel[1]; t += stride, ++taps) from[cells(taps)] = sums - taps;

@@ -52,14 +52,28 @@ template <class T>
 void MakeRow(const T* x, const RowSums<T>& sums, T* y) {
   using Offset = typename RowSums<T>::Offset;
   const Tag<T> d;
-  if (sums.near) {
+  if (sums.near && sums.inputs < lanes_of<T>) {
+    const auto row = LoadPart(x, sums.inputs);
+    RowSumsBy<T>(sums, y, [&](Index, const Offset* offset) ESPALIER_INLINE_LAMBDA HWY_ATTR {
+      return hn::TableLookupLanes(row, hn::SetTableIndices(d, offset));
+    });
+  } else if (sums.near) {
     RowSumsBy<T>(sums, y, [&](Index base, const Offset* offset) ESPALIER_INLINE_LAMBDA HWY_ATTR {
       return hn::TableLookupLanes(hn::LoadU(d, x + base), hn::SetTableIndices(d, offset));
     });
+  } else if (sums.copies) {
+    for (Index i = 0; i < sums.n; i += lanes_of<T>) {
+      const T* from = x + sums.base[static_cast<std::size_t>(i / lanes_of<T>)];
+      const Offset* offset = sums.offset.data() + i;
+      T* to = y + i;
+      if (i + lanes_of<T> <= sums.n)
+        for (Index l = 0; l < lanes_of<T>; ++l) to[l] = from[offset[l]];
+      else
+        for (Index l = 0; l < sums.n - i; ++l) to[l] = from[offset[l]];
+    }
   } else {
-    const hn::RebindToSigned<Tag<T>> di;
     RowSumsBy<T>(sums, y, [&](Index base, const Offset* offset) ESPALIER_INLINE_LAMBDA HWY_ATTR {
-      return hn::GatherIndex(d, x + base, hn::LoadU(di, offset));
+      return hn::GatherIndex(d, x + base, hn::LoadU(hn::RebindToSigned<Tag<T>>(), offset));
     });
   }
 }

@@ -14,9 +14,10 @@ namespace espalier::kernels {
 template <class T>
 struct RowSums {
   using Offset = std::conditional_t<sizeof(T) == 4, std::int32_t, std::int64_t>;
-  Index n = 0, taps = 0;
+  Index n = 0, inputs = 0, taps = 0;
   bool copies = false;  ///< one tap each, of weight 1
-  bool near = false;    ///< offsets are below `lanes`, and base + lanes does not reach behind the row
+  bool near =
+      false;  ///< offsets are below `lanes`, and base + lanes does not reach behind the inputs if they fill a vector
   std::vector<Index> base;
   std::vector<Offset> offset;
   std::vector<T> weight;
