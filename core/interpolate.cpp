@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
+#include <vector>
 
 #include "espalier/core/kernels/resize.h"
 #include "espalier/core/parallel.h"

@@ -1,6 +1,7 @@
 #include "espalier/autograd/ops/interpolate.h"
 
 #include <cmath>
+#include <vector>
 
 namespace espalier {
 namespace {

@@ -1,6 +1,7 @@
 #include "espalier/core/detail/pool_rows.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <limits>
 #include <utility>
 #include <vector>

@@ -1,6 +1,7 @@
 // Rows of images made from other rows: weighted sums of whole rows, and of places within a row.
 #pragma once
 
+#include <cstdint>
 #include <type_traits>
 #include <vector>
 
