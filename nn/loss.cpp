@@ -83,7 +83,7 @@ Variable reduce_labels(const Variable& losses, const Shape& shape, Reduction red
       const std::int64_t* label = list.data<std::int64_t>();
       total = static_cast<double>(list.size() - std::count(label, label + list.size(), classes.ignore_index));
     }
-    return affine(sum(losses), 1 / total, 0);
+    return sum(losses) / total;
   }
   return reduce(losses.shape() == shape ? losses : reshape(losses, shape), reduction);
 }
@@ -118,7 +118,7 @@ Variable reduce(const Variable& losses, Reduction reduction) {
   if (reduction == Reduction::sum) return sum(losses);
   if (losses.rank() == 0)
     fail<ShapeError>("[reduce] a scalar has no batch to take the mean over. Hint: Reduction::sum");
-  return affine(sum(losses), 1 / static_cast<double>(losses.shape()[0]), 0);
+  return sum(losses) / static_cast<double>(losses.shape()[0]);
 }
 
 // --- classes --------------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ Variable smooth_l1_loss(const Variable& x, const Variable& target, SmoothL1Optio
   if (!(options.beta >= 0)) fail<ConfigError>("[smooth_l1_loss] beta must not be negative, got ", options.beta);
   const Variable d = residual("smooth_l1_loss", x, target);
   if (options.beta == 0) return reduce(abs(d), options.reduction);
-  return reduce(affine(huber(d, options.beta), 1 / options.beta, 0), options.reduction);
+  return reduce(huber(d, options.beta) / options.beta, options.reduction);
 }
 
 Variable poisson_nll_loss(const Variable& x, const Variable& target, PoissonNllOptions options) {

@@ -145,6 +145,12 @@ Variable affine(const Variable& x, double factor, double shift) {
                 [factor](const Variable& g, Wants) { return factor == 1 ? g : affine(g, factor, 0); });
 }
 
+Variable div(const Variable& x, double c) {
+  Tensor y = map("div", unary().divide, x.value(), c);
+  if (!recording(x)) return y;
+  return record("div", std::move(y), {&x}, [c](const Variable& g, Wants) { return div(g, c); });
+}
+
 Variable neg(const Variable& x) {
   Tensor y = map("neg", unary().neg, x.value());
   if (!recording(x)) return y;

@@ -26,6 +26,7 @@ Variable lerp(const Variable& a, const Variable& b, double weight);
 
 // --- one operand ------------------------------------------------------------------------------------------------------
 Variable affine(const Variable& x, double factor, double shift);  ///< factor x + shift
+Variable div(const Variable& x, double c);                        ///< x / c, rounded once, as its gradient g / c is
 Variable neg(const Variable& x);                                  ///< -x
 Variable abs(const Variable& x);                                  ///< |x|; slope 0 at 0
 Variable sign(const Variable& x);                                 ///< -1, 0 or 1; 0 of NaN; gradient 0
@@ -41,16 +42,11 @@ inline Variable operator-(const Variable& x, double c) { return affine(x, 1, -c)
 inline Variable operator-(double c, const Variable& x) { return affine(x, -1, c); }
 inline Variable operator*(const Variable& x, double c) { return affine(x, c, 0); }
 inline Variable operator*(double c, const Variable& x) { return affine(x, c, 0); }
-inline Variable operator/(const Variable& x, double c) { return affine(x, 1 / c, 0); }
+inline Variable operator/(const Variable& x, double c) { return div(x, c); }
+inline Variable operator/(double c, const Variable& x) { return div(Tensor::scalar(c, x.dtype()), x); }
 
 }  // namespace espalier
 
 #include "espalier/autograd/ops/activation.h"
 #include "espalier/autograd/ops/compare.h"
 #include "espalier/autograd/ops/math.h"
-
-namespace espalier {
-
-inline Variable operator/(double c, const Variable& x) { return affine(reciprocal(x), c, 0); }
-
-}  // namespace espalier

@@ -83,8 +83,7 @@ Variable sum(const Variable& x, const Dims& axes, bool keepdim) {
 Variable mean(const Variable& x, const Dims& axes, bool keepdim) {
   Index n = 1;
   for (Index axis : reduced_axes("mean", axes, x.rank())) n *= x.shape()[static_cast<int>(axis)];
-  const double share = n > 0 ? 1 / static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN();
-  return affine(sum(x, axes, keepdim), share, 0);
+  return div(sum(x, axes, keepdim), n > 0 ? static_cast<double>(n) : std::numeric_limits<double>::quiet_NaN());
 }
 
 namespace {

@@ -85,6 +85,7 @@ struct UnaryKernels {
   UnaryKernel floor, ceil, trunc;
   UnaryKernel round;   ///< halves to even
   UnaryKernel affine;  ///< p x + q, rounded once where the target has a fused multiply-add
+  UnaryKernel divide;  ///< x / p
   UnaryKernel clamp;   ///< to [p, q]
   UnaryKernel exp, expm1, log, log1p, log2, log10;
   UnaryKernel pow_scalar;  ///< x^p

@@ -28,6 +28,7 @@ struct CeilOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { re
 struct TruncOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return CopySign(Trunc(x), x); } };
 struct RoundOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return CopySign(Round(x), x); } };
 struct AffineOp { template <class V> HWY_INLINE V operator()(V x, V p, V q) const { return MulAdd(p, x, q); } };
+struct DivideOp { template <class V> HWY_INLINE V operator()(V x, V p, V) const { return Div(x, p); } };
 struct ClampOp { template <class V> HWY_INLINE V operator()(V x, V p, V q) const { return Limit(x, p, q); } };
 struct ExpOp { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Exp(x); } };
 struct Expm1Op { template <class V> HWY_INLINE V operator()(V x, V, V) const { return Expm1(x); } };
@@ -149,6 +150,7 @@ const UnaryKernels& UnaryTable() {
       .trunc = Row<TruncOp>(1),
       .round = Row<RoundOp>(1),
       .affine = Row<AffineOp>(1),
+      .divide = Row<DivideOp>(2),
       .clamp = Row<ClampOp>(1),
       .exp = Row<ExpOp>(8),
       .expm1 = Row<Expm1Op>(8),

@@ -83,6 +83,25 @@ TEST(Elementwise, PowersOfZeroHaveFiniteGradients) {
   EXPECT_EQ(g[1].value().to_vector<double>(), (Values{0, 0, 0, std::log(2.)}));
 }
 
+TEST(Elementwise, DivisionByANumberIsRoundedOnce) {
+  Values numbers;
+  for (int k = 1; k < 200; ++k) numbers.push_back(k);
+  for (double c : numbers) {
+    Tape tape;
+    const Variable x = tape.watch(Tensor::from(numbers, {199}));
+    const Variable y = x / c, z = c / x;
+    const Tensor dx = tape.gradient(sum(y), {x}, {.retain = true})[0].value();
+    for (Index i = 0; i < 199; ++i) {
+      const double v = numbers[static_cast<std::size_t>(i)];
+      ASSERT_EQ(y.value().at({i}), v / c);
+      ASSERT_EQ(z.value().at({i}), c / v);
+      ASSERT_EQ(dx.at({i}), 1 / c);
+    }
+  }
+  EXPECT_EQ((Variable(Tensor::from({0.f, 1e-40f})) / 1e-40).value().to_vector<float>(), (std::vector<float>{0, 1}))
+      << "1 / c overflows";
+}
+
 TEST(Elementwise, StepsSendBackZeroEvenOfInfinity) {
   Tape tape;
   const Variable x = tape.watch(Tensor::from({1.5, -2.5}));

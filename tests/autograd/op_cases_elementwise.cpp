@@ -66,6 +66,7 @@ std::vector<OpCase> elementwise_cases() {
   // --- one operand
   rows.push_back(unary_case("affine", VARIABLE(affine(v[0], -1.5, 0.25)), [](double x) { return -1.5 * x + 0.25; }));
   rows.push_back(unary_case("affine: factor 1", VARIABLE(affine(v[0], 1, 3)), [](double x) { return x + 3; }));
+  rows.push_back(unary_case("div: a number", VARIABLE(div(v[0], -3)), [](double x) { return x / -3; }));
   rows.push_back(unary_case("neg", VARIABLE(neg(v[0])), [](double x) { return -x; }));
   rows.push_back(unary_case(
       "abs", VARIABLE(abs(v[0])), [](double x) { return std::abs(x); }, off_zero));

@@ -50,6 +50,8 @@ std::vector<UnaryCase> unary_cases() {
       {"trunc", &K::trunc, [](R x, R, R) { return std::trunc(x); }, -9, 9, false, 0, 0},
       {"round", &K::round, [](R x, R, R) { return std::nearbyint(x); }, -9, 9, false, 0, 0},
       {"affine", &K::affine, [](R x, R p, R q) { return p * x + q; }, 1, 9, false, 1.0, 1.0, 2, 3},
+      {"divide", &K::divide, [](R x, R p, R) { return x / p; }, -9, 9, false, 0.5, 0.5, 49},
+      {"divide", &K::divide, [](R x, R p, R) { return x / p; }, tiny, huge, true, 0.5, 0.5, -3},
       {"clamp", &K::clamp, [](R x, R p, R q) { return x < p   ? p
                                                       : x > q ? q
                                                               : x; }, -9, 9, false, 0, 0, -1, 3},
