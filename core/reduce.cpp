@@ -64,6 +64,10 @@ struct Product {
   double join(double a, double b) const { return a * b; }
 };
 
+/// True of a sum of squares in f32 that squares may have left its range on the way to.
+bool left_range(float sum) { return !(sum >= 1e-30f && sum <= 1e38f) && !std::isnan(sum); }
+bool left_range(double) { return false; }
+
 template <class T>
 struct SumOfSquares {
   using Value = double;
@@ -72,10 +76,10 @@ struct SumOfSquares {
     std::array<T, detail::strip_columns> part;
     kernels::groups<T>().add_squares(x, x, rows, cols, stride, part.data());
     for (Index c = 0; c < cols; ++c) {
-      const double sum = static_cast<double>(part[static_cast<std::size_t>(c)]);
-      out[c] = sum;
-      if (sizeof(T) == 8 || (sum >= 1e-30 && sum <= 1e38) || std::isnan(sum)) continue;
-      out[c] = 0;  // squares left the range of f32
+      const T sum = part[static_cast<std::size_t>(c)];
+      out[c] = static_cast<double>(sum);
+      if (!left_range(sum)) continue;
+      out[c] = 0;
       for (Index r = 0; r < rows; ++r) {
         const double v = static_cast<double>(x[r * stride + c]);
         out[c] += v * v;
@@ -102,7 +106,15 @@ struct MomentsFold {
     for (Index c = 0; c < cols; ++c) {
       const auto k = static_cast<std::size_t>(c);
       const double off = static_cast<double>(rest[k]) / count;  // what the mean lost when it was rounded to T
-      const double sum = static_cast<double>(squares[k]) - off * off * count;
+      double sum = static_cast<double>(squares[k]);
+      if (left_range(squares[k])) {
+        sum = 0;
+        for (Index r = 0; r < rows; ++r) {
+          const double d = static_cast<double>(x[r * stride + c]) - static_cast<double>(mean[k]);
+          sum += d * d;
+        }
+      }
+      sum -= off * off * count;
       out[c] = {count, static_cast<double>(mean[k]) + off, sum < 0 ? 0 : sum};
     }
   }
@@ -294,26 +306,42 @@ Tensor norm(const Tensor& x, double p, const Dims& axes, bool keepdim) {
   return reduced("norm", powers, axes, keepdim, 0, sum_fold, [p](double v) { return p == 0 ? v : std::pow(v, 1 / p); });
 }
 
-MeanVar mean_var(const Tensor& x, const Dims& axes, bool unbiased, bool keepdim) {
-  const Dims over = reduced_axes("var", axes, x.rank());
+namespace {
+
+/// The mean of each group, and finish(variance), which is still in f64.
+template <class Finish>
+std::array<Tensor, 2> mean_and(const char* op, const Tensor& x, const Dims& axes, bool unbiased, bool keepdim,
+                               Finish finish) {
+  const Dims over = reduced_axes(op, axes, x.rank());
   const Shape shape = reduced_shape(x.shape(), over, keepdim);
-  MeanVar y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, x.dtype())};
-  dispatch_floating("var", x.dtype(), [&]<class T>() {
-    T *mean = y.mean.write<T>("var"), *var = y.var.write<T>("var");
+  std::array<Tensor, 2> y{Tensor::empty(shape, x.dtype()), Tensor::empty(shape, x.dtype())};
+  dispatch_floating(op, x.dtype(), [&]<class T>() {
+    T *mean = y[0].write<T>(op), *spread = y[1].write<T>(op);
     const Groups g = foldable_groups(x, over);
     if (g.n == 0) {
-      std::fill_n(mean, y.mean.size(), std::numeric_limits<T>::quiet_NaN());
-      std::fill_n(var, y.var.size(), std::numeric_limits<T>::quiet_NaN());
-    } else if (y.mean.size() > 0) {
+      std::fill_n(mean, y[0].size(), std::numeric_limits<T>::quiet_NaN());
+      std::fill_n(spread, y[1].size(), std::numeric_limits<T>::quiet_NaN());
+    } else if (y[0].size() > 0) {
       const double freedom =
           static_cast<double>(g.repeats * g.n) - (unbiased ? 1 : 0);  // 0 / 0 is NaN, as it should be
       detail::fold_groups<T>(g, MomentsFold<T>(), [&](Index place, const Moments& m) {
         mean[place] = static_cast<T>(m.mean);
-        var[place] = static_cast<T>(m.squares / freedom);
+        spread[place] = static_cast<T>(finish(m.squares / freedom));
       });
     }
   });
   return y;
+}
+
+}  // namespace
+
+MeanVar mean_var(const Tensor& x, const Dims& axes, bool unbiased, bool keepdim) {
+  auto [mean, var] = mean_and("var", x, axes, unbiased, keepdim, as_it_is);
+  return {std::move(mean), std::move(var)};
+}
+MeanStd mean_std(const Tensor& x, const Dims& axes, bool unbiased, bool keepdim) {
+  auto [mean, deviation] = mean_and("std", x, axes, unbiased, keepdim, [](double v) { return std::sqrt(v); });
+  return {std::move(mean), std::move(deviation)};
 }
 
 Tensor sum_to(const Tensor& x, const Shape& shape) {

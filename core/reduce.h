@@ -32,6 +32,11 @@ struct MeanVar {
   Tensor mean, var;
 };
 MeanVar mean_var(const Tensor& x, const Dims& axes = {}, bool unbiased = true, bool keepdim = false);
+/// The same with the root of the variance, taken in f64: within the range of f32 where the variance is not.
+struct MeanStd {
+  Tensor mean, deviation;
+};
+MeanStd mean_std(const Tensor& x, const Dims& axes = {}, bool unbiased = true, bool keepdim = false);
 
 /// Largest element along one axis, and its place (i64), the first among equals; NaN counts as largest. Drops the axis,
 /// unless `keepdim`. Errors: ShapeError if the axis is empty.

@@ -175,8 +175,8 @@ Variable var(const Variable& x, const Dims& axes, bool unbiased, bool keepdim) {
 }
 
 Variable stddev(const Variable& x, const Dims& axes, bool unbiased, bool keepdim) {
-  MeanVar both = mean_var(x.value(), axes, unbiased, keepdim);
-  Tensor y = map_with("std", both.var, [](auto v) { return std::sqrt(v); });
+  MeanStd both = mean_std(x.value(), axes, unbiased, keepdim);
+  Tensor y = std::move(both.deviation);
   if (!recording(x)) return y;
   const Over over("std", x, axes);
   return record(

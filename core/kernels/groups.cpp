@@ -37,14 +37,16 @@ Moments MomentsOf(const T* x, Index n) {
   });
   const T shift = static_cast<T>(total / count);
   const auto by = hn::Set(Tag<T>(), shift);
-  const auto sum = [=](auto term) ESPALIER_INLINE_LAMBDA {
-    return SumBlocks(n, [=](Index begin, Index size) ESPALIER_INLINE_LAMBDA {
-      return SumBlock<T>(
-          size, term, [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return Sub(at.Load(x + begin + i, shift), by); });
-    });
+  const auto deviations = [=](Index begin) ESPALIER_INLINE_LAMBDA {
+    return [=](auto at, Index i) ESPALIER_INLINE_LAMBDA { return Sub(at.Load(x + begin + i, shift), by); };
   };
-  const double off = sum(PlusValue()) / count;  // what the mean lost when it was rounded to T
-  const double squares = sum(PlusSquare()) - off * off * count;
+  const double rest = SumBlocks(n, [=](Index begin, Index size) ESPALIER_INLINE_LAMBDA {
+    return SumBlock<T>(size, PlusValue(), deviations(begin));
+  });
+  const double off = rest / count;  // what the mean lost when it was rounded to T
+  const double sum = SumBlocks(
+      n, [=](Index begin, Index size) ESPALIER_INLINE_LAMBDA { return SumSquaresBlock<T>(size, deviations(begin)); });
+  const double squares = sum - off * off * count;
   return {count, static_cast<double>(shift) + off, squares < 0 ? 0 : squares};
 }
 
