@@ -86,6 +86,9 @@ Index checked_count(const Shape& shape);
 Dims row_major(const Shape& shape) noexcept;
 /// `axis` in [-rank, rank) as its place in [0, rank). Errors: IndexError, which names `op`.
 int checked_axis(const char* op, int axis, int rank);
+/// The same for ops that leave an axis as it is, drop it, or put a value in its place: a scalar counts as having one
+/// axis for them (PyTorch's rule), and 0 and -1 of it are 0, which no length or stride stands behind.
+inline int named_axis(const char* op, int axis, int rank) { return checked_axis(op, axis, std::max(rank, 1)); }
 
 void append(std::string& text, const Dims& dims);  ///< "[3, 4]"
 std::ostream& operator<<(std::ostream& out, const Dims& dims);

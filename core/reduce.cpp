@@ -243,7 +243,7 @@ Dims reduced_axes(const char* op, const Dims& axes, int rank) {
   Dims result;
   unsigned named = 0;
   for (Index axis : axes) {
-    const int at = checked_axis(op, static_cast<int>(std::clamp<Index>(axis, -99, 99)), rank);
+    const int at = named_axis(op, static_cast<int>(std::clamp<Index>(axis, -99, 99)), rank);
     if (named >> at & 1) fail<IndexError>("[", op, "] axis ", axis, " is named twice in ", axes);
     named |= 1u << at;
   }
@@ -361,7 +361,7 @@ Tensor sum_to(const Tensor& x, const Shape& shape) {
 namespace {
 
 MaxResult extreme_along(const char* op, const Tensor& x, int axis, bool keepdim, bool least) {
-  const int at = x.rank() == 0 ? 0 : checked_axis(op, axis, x.rank());
+  const int at = named_axis(op, axis, x.rank());
   const Dims over = x.rank() == 0 ? Dims{} : Dims{at};
   check_not_empty(op, x, over);
   const Shape shape = x.rank() == 0 ? x.shape() : reduced_shape(x.shape(), over, keepdim);

@@ -7,7 +7,8 @@
 namespace espalier {
 
 /// The axes a reduction runs over, each in [0, rank), sorted; all of them if `axes` is empty.
-/// Errors: IndexError for one that does not exist or is named twice; the text names `op`.
+/// Of a scalar there are none, which 0 and -1 name too. Errors: IndexError for one that does not exist or is named
+/// twice; the text names `op`.
 Dims reduced_axes(const char* op, const Dims& axes, int rank);
 /// The shape left over: `axes` (as reduced_axes gives them) dropped, or kept with length 1.
 Shape reduced_shape(const Shape& shape, const Dims& axes, bool keepdim);

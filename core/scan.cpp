@@ -120,12 +120,8 @@ void sum_columns(const Groups& g, bool reverse, T* y) {
   });
 }
 
-int scanned_axis(const char* op, const Tensor& x, int axis) {
-  return x.rank() == 0 && (axis == 0 || axis == -1) ? 0 : checked_axis(op, axis, x.rank());
-}
-
 MaxResult cumulative_extreme(const char* op, const Tensor& x, int axis, bool least) {
-  const Groups g = groups_along(x, scanned_axis(op, x, axis));
+  const Groups g = groups_along(x, named_axis(op, axis, x.rank()));
   MaxResult y{Tensor::empty(x.shape(), x.dtype()), Tensor::empty(x.shape(), DType::i64)};
   if (x.size() == 0) return y;
   dispatch_floating(op, x.dtype(), [&]<class T>() {
@@ -155,7 +151,7 @@ MaxResult cumulative_extreme(const char* op, const Tensor& x, int axis, bool lea
 }  // namespace
 
 Tensor cumsum(const Tensor& x, int axis, bool reverse) {
-  const Groups g = groups_along(x, scanned_axis("cumsum", x, axis));
+  const Groups g = groups_along(x, named_axis("cumsum", axis, x.rank()));
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   dispatch_floating("cumsum", x.dtype(), [&]<class T>() {
     T* out = y.write<T>("cumsum");
@@ -169,7 +165,7 @@ Tensor cumsum(const Tensor& x, int axis, bool reverse) {
 }
 
 Tensor cumprod(const Tensor& x, int axis, bool reverse, bool exclusive) {
-  const Groups g = groups_along(x, scanned_axis("cumprod", x, axis));
+  const Groups g = groups_along(x, named_axis("cumprod", axis, x.rank()));
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   dispatch_floating("cumprod", x.dtype(), [&]<class T>() {
     T* out = y.write<T>("cumprod");
@@ -196,7 +192,7 @@ Tensor linear_scan(const Tensor& a, const Tensor& b, int axis, bool reverse) {
   if (!(a.shape() == b.shape()))
     fail<ShapeError>("[linear_scan] factors ", a.shape(), " and terms ", b.shape(),
                      " must have one shape. Hint: broadcast_to() one");
-  const Groups g = groups_along(b, scanned_axis("linear_scan", b, axis));
+  const Groups g = groups_along(b, named_axis("linear_scan", axis, b.rank()));
   const Tensor factors = a.contiguous();
   Tensor y = Tensor::empty(b.shape(), b.dtype());
   dispatch_floating("linear_scan", b.dtype(), [&]<class T>() {

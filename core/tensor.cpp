@@ -344,9 +344,9 @@ Tensor Tensor::reshape(const Shape& shape) const {
 }
 
 Tensor Tensor::flatten(int first_axis, int last_axis) const {
-  if (rank() == 0) return reshape({1});
-  const int first = checked_axis("flatten", first_axis, rank()), last = checked_axis("flatten", last_axis, rank());
+  const int first = named_axis("flatten", first_axis, rank()), last = named_axis("flatten", last_axis, rank());
   if (first > last) fail<IndexError>("[flatten] axis ", first_axis, " lies behind axis ", last_axis);
+  if (rank() == 0) return reshape({1});
   Shape shape;
   for (int axis = 0; axis < rank(); ++axis) {
     if (axis > first && axis <= last)
@@ -358,7 +358,8 @@ Tensor Tensor::flatten(int first_axis, int last_axis) const {
 }
 
 Tensor Tensor::transpose(int axis_a, int axis_b) const {
-  const int a = checked_axis("transpose", axis_a, rank()), b = checked_axis("transpose", axis_b, rank());
+  const int a = named_axis("transpose", axis_a, rank()), b = named_axis("transpose", axis_b, rank());
+  if (a == b) return *this;
   Shape shape = shape_;
   Dims strides = strides_;
   std::swap(shape[a], shape[b]);
@@ -425,8 +426,8 @@ Tensor Tensor::squeeze() const {
 }
 
 Tensor Tensor::squeeze(int axis) const {
-  const int at = checked_axis("squeeze", axis, rank());
-  return shape_[at] == 1 ? select(at, 0) : *this;
+  const int at = named_axis("squeeze", axis, rank());
+  return rank() > 0 && shape_[at] == 1 ? select(at, 0) : *this;
 }
 
 Tensor Tensor::unsqueeze(int axis) const {

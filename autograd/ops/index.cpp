@@ -36,9 +36,18 @@ Variable padded(const Variable& x, const Shape& shape) {
   });
 }
 
+/// f of x as a list of one, and a scalar again: a scalar counts as having one axis.
+template <class F>
+Variable as_list(const Variable& x, F f) {
+  return reshape(f(reshape(x, {1})), {});
+}
+Tensor as_list(const Tensor& scalar) { return scalar.rank() == 0 ? scalar.reshape({1}) : scalar; }
+Variable as_list(const Variable& scalar) { return scalar.rank() == 0 ? reshape(scalar, {1}) : scalar; }
+
 }  // namespace
 
 Variable gather(const Variable& x, int axis, const Tensor& index) {
+  if (x.rank() == 0) return as_list(x, [&](const Variable& v) { return gather(v, axis, as_list(index)); });
   Tensor y = gather(x.value(), axis, index);
   if (!recording(x)) return y;
   return record(
@@ -50,6 +59,8 @@ Variable gather(const Variable& x, int axis, const Tensor& index) {
 }
 
 Variable scatter(const Variable& x, int axis, const Tensor& index, const Variable& src) {
+  if (x.rank() == 0)
+    return as_list(x, [&](const Variable& v) { return scatter(v, axis, as_list(index), as_list(src)); });
   Tensor y = scatter(x.value(), axis, index, src.value());
   if (!recording(x, src)) return y;
   return record(
@@ -66,6 +77,8 @@ Variable scatter(const Variable& x, int axis, const Tensor& index, const Variabl
 }
 
 Variable scatter_add(const Variable& x, int axis, const Tensor& index, const Variable& src) {
+  if (x.rank() == 0)
+    return as_list(x, [&](const Variable& v) { return scatter_add(v, axis, as_list(index), as_list(src)); });
   Tensor y = scatter_add(x.value(), axis, index, src.value());
   if (!recording(x, src)) return y;
   return record(
@@ -78,6 +91,7 @@ Variable scatter_add(const Variable& x, int axis, const Tensor& index, const Var
 }
 
 Variable index_select(const Variable& x, int axis, const Tensor& index) {
+  if (x.rank() == 0) return as_list(x, [&](const Variable& v) { return index_select(v, axis, index); });
   Tensor y = index_select(x.value(), axis, index);
   if (!recording(x)) return y;
   return record(
@@ -91,6 +105,8 @@ Variable index_select(const Variable& x, int axis, const Tensor& index) {
 }
 
 Variable index_add(const Variable& x, int axis, const Tensor& index, const Variable& source, double alpha) {
+  if (x.rank() == 0)
+    return as_list(x, [&](const Variable& v) { return index_add(v, axis, index, as_list(source), alpha); });
   Tensor y = index_add(x.value(), axis, index, source.value(), alpha);
   if (!recording(x, source)) return y;
   return record(
@@ -106,6 +122,7 @@ Variable index_add(const Variable& x, int axis, const Tensor& index, const Varia
 }
 
 Variable index_fill(const Variable& x, int axis, const Tensor& index, double value) {
+  if (x.rank() == 0) return as_list(x, [&](const Variable& v) { return index_fill(v, axis, index, value); });
   Tensor y = index_fill(x.value(), axis, index, value);
   if (!recording(x)) return y;
   return record(

@@ -277,7 +277,7 @@ Variable normalize(const Variable& x, double p, int axis, double eps) {
 Variable renorm(const Variable& x, double p, int axis, double max_norm) {
   if (!(p > 0)) fail<ConfigError>("[renorm] p must be positive, got ", p);
   if (!(max_norm >= 0)) fail<ConfigError>("[renorm] max_norm must not be negative or NaN, got ", max_norm);
-  const Index kept = reduced_axes("renorm", {axis}, x.rank())[0];
+  const Index kept = checked_axis("renorm", axis, x.rank());
   if (x.rank() == 1) return reshape(renorm(reshape(x, {x.size(), 1}), p, 0, max_norm), x.shape());
   Dims others;
   for (Index k = 0; k < x.rank(); ++k)

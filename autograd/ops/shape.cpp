@@ -27,6 +27,7 @@ Variable flatten(const Variable& x, int first_axis, int last_axis) {
 Variable transpose(const Variable& x, int axis_a, int axis_b) {
   Tensor y = x.value().transpose(axis_a, axis_b);
   if (!recording(x)) return y;
+  if (x.rank() == 0) return x;
   return record(
       "transpose", std::move(y), {&x},
       [axis_a, axis_b](const Variable& g, Wants) { return transpose(g, axis_a, axis_b); },
@@ -187,6 +188,7 @@ Variable expand(const Variable& x, const Shape& shape) {
 }
 
 Variable movedim(const Variable& x, const Dims& from, const Dims& to) {
+  if (x.rank() == 0) return reshape(movedim(reshape(x, {1}), from, to), {});
   if (from.rank() != to.rank())
     fail<ShapeError>("[movedim] ", from.rank(), " axes ", from, " cannot go to ", to.rank(), " places ", to);
   Dims order;
@@ -211,6 +213,7 @@ Variable tril(const Variable& x, Index diagonal) { return triangle(x, diagonal, 
 Variable triu(const Variable& x, Index diagonal) { return triangle(x, diagonal, false); }
 
 Variable flip(const Variable& x, const Dims& axes) {
+  if (x.rank() == 0) return reshape(flip(reshape(x, {1}), axes), {});
   Variable y = x;
   unsigned named = 0;
   for (const Index axis : axes) {

@@ -127,6 +127,18 @@ TEST(CheckedAxis, NamesTheOpAndTheRange) {
   }
 }
 
+TEST(NamedAxis, AScalarCountsAsHavingOne) {
+  EXPECT_EQ(named_axis("sum", 0, 0), 0);
+  EXPECT_EQ(named_axis("sum", -1, 0), 0);
+  EXPECT_EQ(named_axis("sum", -1, 3), 2);
+  try {
+    named_axis("sum", 1, 0);
+    FAIL() << "no error";
+  } catch (const IndexError& error) {
+    EXPECT_STREQ(error.what(), "[sum] axis 1 is outside [-1, 0]");
+  }
+}
+
 TEST(Version, LibraryAndHeadersAgree) {
   EXPECT_EQ(version(), join(ESPALIER_VERSION_MAJOR, ".", ESPALIER_VERSION_MINOR, ".", ESPALIER_VERSION_PATCH));
 }
