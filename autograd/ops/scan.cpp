@@ -1,9 +1,14 @@
 #include "espalier/autograd/ops/scan.h"
 
+#include <cmath>
+
 #include "espalier/autograd/detail/along.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/join.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/compare.h"
+#include "espalier/core/elementwise.h"
+#include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/scan.h"
 
 namespace espalier {
@@ -27,9 +32,40 @@ Variable delayed(const Variable& x, int axis, bool reverse, double filler) {
   return reverse ? cat({narrow(x, axis, 1, n - 1), in}, axis) : cat({in, narrow(x, axis, 0, n - 1)}, axis);
 }
 
-/// d cumprod: dx[t] = (product before t) (g[t] + x[t+1] (g[t+1] + x[t+2] ...)). `y` is cumprod(x).
+/// How many zeros of x stand at t or before.
+Tensor zeros_up_to(const Tensor& x, int axis) { return cumsum(eq(x, 0).to(DType::f64), axis); }
+
+/// d cumprod, in f64, as products may leave the range of f32 and come back. Before the first zero of a line dx[t] =
+/// (g[t] y[t] + g[t+1] y[t+1] ...) / x[t], where the terms from the zero on are 0. At it, the same with products of the
+/// others, where the terms from the second zero on are 0. Behind it, 0.
+Tensor cumprod_gradient_value(const Tensor& gradient, const Tensor& input, int axis) {
+  const Tensor g = gradient.to(DType::f64), x = input.to(DType::f64);
+  const auto sums = [&](const Tensor& y) {
+    // A product that has left the range may be one that nobody asked for.
+    const auto term = [](auto w, auto v) { return w == 0 && std::isinf(v) ? 0 : w * v; };
+    return cumsum(zip_with("cumprod", g, y, term), axis, true);
+  };
+  const Tensor is_zero = eq(x, 0);
+  if (any(is_zero).item() == 0)
+    return zip("cumprod", kernels::binary().div, sums(cumprod(x, axis)), x).to(input.dtype());
+  const Tensor zeros = zeros_up_to(x, axis), first = logical_and(is_zero, eq(zeros, 1));
+  const Tensor nothing = Tensor::scalar(0, DType::f64), others = where(first, Tensor::scalar(1, DType::f64), x);
+  const Tensor before = where(eq(zeros, 0), cumprod(x, axis), nothing);
+  const Tensor from = where(eq(zeros, 1), cumprod(others, axis), nothing);
+  const Tensor at_first = where(first, sums(from), nothing);
+  return where(eq(zeros, 0), zip("cumprod", kernels::binary().div, sums(before), others), at_first).to(input.dtype());
+}
+
+/// The same in differentiable ops; `y` is cumprod(x). From the first zero on another formula, which has second
+/// derivatives there: dx[t] = (product before t) (g[t] + x[t+1] (g[t+1] + x[t+2] ...)).
 Variable cumprod_gradient(const Variable& g, const Variable& x, const Variable& y, int axis) {
-  return mul(delayed(y, axis, false, 1), linear_scan(delayed(x, axis, true, 0), g, axis, true));
+  if (!recording(g, x, y)) return cumprod_gradient_value(g.value(), x.value(), axis);
+  const Tensor unused = logical_and(eq(g.value(), 0), isinf(y.value()));
+  const Tensor is_zero = eq(x.value(), 0);
+  const Variable sums = running_sum(mul(g, masked_fill(y, unused, 0)), axis, true);
+  if (any(is_zero).item() == 0) return div(sums, x);
+  const Variable by_scan = mul(delayed(y, axis, false, 1), linear_scan(delayed(x, axis, true, 0), g, axis, true));
+  return where(eq(zeros_up_to(x.value(), axis), 0), div(sums, masked_fill(x, is_zero, 1)), by_scan);
 }
 
 }  // namespace

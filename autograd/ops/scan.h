@@ -8,7 +8,8 @@ namespace espalier {
 
 /// y[t] = x[0] + ... + x[t]. Gradient: the same from the other end. Errors: IndexError.
 Variable cumsum(const Variable& x, int axis);
-/// y[t] = x[0] ... x[t]. Gradient: right with zeros too, by a linear scan. Errors: IndexError.
+/// y[t] = x[0] ... x[t]. Gradient: right with zeros too, and where products leave the range on the way. Recorded itself
+/// (create_graph), it may be NaN behind a zero that products overflow behind. Errors: IndexError.
 Variable cumprod(const Variable& x, int axis);
 /// Largest and smallest of x[0] ... x[t], and its place, the last among equals, which gets the gradient. From the first
 /// NaN on all are NaN. Errors: IndexError.
