@@ -69,7 +69,7 @@ Variable div(const Variable& a, const Variable& b) {
 
 namespace {
 
-/// g where a is the larger (sign = 1) or the smaller one (sign = -1), half of it where both are equal.
+/// g where b is not the larger (sign = 1) or the smaller one (sign = -1), half of it where both are equal.
 Variable share(const Variable& g, const Tensor& a, const Tensor& b, double sign) {
   Tensor dx = zip3("maximum_backward", ternary().larger, g.value(), a, b, sign);
   if (!recording(g)) return dx;

@@ -13,7 +13,7 @@ Variable sub(const Variable& a, const Variable& b);                ///< a - b
 Variable sub(const Variable& a, const Variable& b, double alpha);  ///< a - alpha b, in one loop
 Variable mul(const Variable& a, const Variable& b);                ///< a b
 Variable div(const Variable& a, const Variable& b);                ///< a / b
-/// NaN if either is; equal values share the gradient in halves.
+/// NaN if either is. Equal values share the gradient in halves; where one is NaN, both get all of it, as in PyTorch.
 Variable maximum(const Variable& a, const Variable& b);
 Variable minimum(const Variable& a, const Variable& b);  ///< as maximum
 /// x + value a b, in one loop.

@@ -157,7 +157,7 @@ struct TernaryKernels {
   TernaryKernel addcmul;  ///< a + p b c
   TernaryKernel addcdiv;  ///< a + p b / c
   TernaryKernel lerp;     ///< a + c (b - a), exactly b at c = 1
-  TernaryKernel larger;   ///< (g, a, b; p): g where p a > p b, g/2 where they are equal, else 0; g (a + b) where NaN
+  TernaryKernel larger;   ///< (g, a, b; p): 0 where p a < p b, g/2 where they are equal, else g
   TernaryKernel atan2;    ///< (g, a, b; p): p g b / (a^2 + b^2)
   TernaryKernel prelu;    ///< (g, x, w): g where x > 0, else g w
   TernaryKernel glu;      ///< (g, a, b): g a sigmoid(b) (1 - sigmoid(b))

@@ -31,9 +31,7 @@ struct LargerSlope {
   template <class V>
   HWY_INLINE V operator()(V g, V a, V b, V p) const {
     const V left = Mul(p, a), right = Mul(p, b);
-    const V unequal = IfThenElseZero(Gt(left, right), g);
-    const V share = IfThenElse(Eq(left, right), Mul(All<V>(0.5), g), unequal);
-    return IfThenElse(Or(IsNaN(a), IsNaN(b)), Mul(g, Add(a, b)), share);
+    return IfThenZeroElse(Lt(left, right), IfThenElse(Eq(left, right), Mul(All<V>(0.5), g), g));
   }
 };
 struct GluSlope {

@@ -83,6 +83,15 @@ TEST(Elementwise, PowersOfZeroHaveFiniteGradients) {
   EXPECT_EQ(g[1].value().to_vector<double>(), (Values{0, 0, 0, std::log(2.)}));
 }
 
+TEST(Elementwise, NaNOnOneSideSendsTheGradientToBoth) {
+  for (auto f : {maximum, minimum}) {
+    Tape tape;
+    const Variable a = tape.watch(Tensor::from({nan, 1.})), b = tape.watch(Tensor::from({1., nan}));
+    const auto g = tape.gradient(sum(f(a, b)), {a, b});
+    for (const Variable& side : g) EXPECT_EQ(side.value().to_vector<double>(), (Values{1, 1}));
+  }
+}
+
 TEST(Elementwise, DivisionByANumberIsRoundedOnce) {
   Values numbers;
   for (int k = 1; k < 200; ++k) numbers.push_back(k);
