@@ -59,14 +59,17 @@ Variable clamp(const Variable& x, const Variable& low, const Variable& high) {
   const Tensor least = bound_or(low, -infinity, x.dtype()), most = bound_or(high, infinity, x.dtype());
   Tensor y = zip("clamp", kernels::binary().minimum, zip("clamp", kernels::binary().maximum, x.value(), least), most);
   if (!recording(x, low, high)) return y;
-  return record(
-      "clamp", std::move(y), {&x, &low, &high},
-      [x = Saved(x), low = Saved(Variable(least)), high = Saved(Variable(most))](const Variable& g, Wants wants) {
-        const Tensor &v = x.value(), &l = low.value(), &h = high.value();
-        return gradients(wants[0] ? flowing(g, logical_and(ge(v, l), le(v, h)), x.shape()) : no_gradient(),
-                         wants[1] ? flowing(g, logical_and(lt(v, l), lt(l, h)), l.shape()) : no_gradient(),
-                         wants[2] ? flowing(g, logical_or(gt(v, h), lt(h, l)), h.shape()) : no_gradient());
-      });
+  return record("clamp", std::move(y), {&x, &low, &high},
+                [x = Saved(x), low = Saved(Variable(least)), high = Saved(Variable(most)), bounded = high.defined()](
+                    const Variable& g, Wants wants) {
+                  const Tensor &v = x.value(), &l = low.value(), &h = high.value();
+                  const auto by_low = [&] {
+                    return bounded ? logical_and(lt(v, l), lt(l, h)) : lt(v, l);
+                  };  // l may be infinite
+                  return gradients(wants[0] ? flowing(g, logical_and(ge(v, l), le(v, h)), x.shape()) : no_gradient(),
+                                   wants[1] ? flowing(g, by_low(), l.shape()) : no_gradient(),
+                                   wants[2] ? flowing(g, logical_or(gt(v, h), lt(h, l)), h.shape()) : no_gradient());
+                });
 }
 
 }  // namespace espalier

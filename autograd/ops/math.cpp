@@ -55,10 +55,10 @@ Variable pow(const Variable& x, double exponent) {
 
 namespace {
 
-/// b x^(b-1); 0 where b is 0 and x^-1 has no value.
+/// b x^(b-1); 0 where b is 0 and x^-1 is no finite number.
 Variable slope_by_base(const Variable& x, const Variable& b) {
-  const Tensor nonzero = logical_or(lt(x.value(), 0), gt(x.value(), 0));  // not NaN either
-  const Tensor constant = logical_and(eq(b.value(), 0), logical_not(nonzero));
+  const Tensor inverse = map("pow", unary().reciprocal, x.value());
+  const Tensor constant = logical_and(eq(b.value(), 0), logical_not(isfinite(inverse)));
   return mul(b, pow(x, masked_fill(affine(b, 1, -1), constant, 0)));
 }
 /// x^b log(x); 0 where x is 0 and b is not negative: 0^b does not change with b.

@@ -12,7 +12,8 @@ Variable sqrt(const Variable& x);
 Variable rsqrt(const Variable& x);       ///< 1 / sqrt(x)
 Variable reciprocal(const Variable& x);  ///< 1 / x
 Variable pow(const Variable& x, double exponent);
-/// x^exponent with broadcasting; the gradients are 0 where x = 0 and the power is constant there. Errors: ShapeError.
+/// x^exponent with broadcasting; the gradients are 0 where x = 0 and the power is constant there, and that by x where
+/// the exponent is 0. Errors: ShapeError.
 Variable pow(const Variable& x, const Variable& exponent);
 
 // --- exponentials and logarithms --------------------------------------------------------------------------------------

@@ -83,6 +83,25 @@ TEST(Elementwise, PowersOfZeroHaveFiniteGradients) {
   EXPECT_EQ(g[1].value().to_vector<double>(), (Values{0, 0, 0, std::log(2.)}));
 }
 
+TEST(Elementwise, PowersZeroAreFlatWhereTheInverseOverflows) {
+  Tape tape;
+  const Variable x = tape.watch(Tensor::from({1e-40f, 2.f})), b = tape.watch(Tensor::from({0.f, 0.f}));
+  EXPECT_EQ(tape.gradient(sum(pow(x, b)), {x})[0].value().to_vector<float>(), (std::vector<float>{0, 0}));
+}
+
+TEST(Elementwise, AnInfiniteBoundTakesTheGradientWhereItTookThePlace) {
+  Tape tape;
+  const Variable x = tape.watch(Tensor::from({1., 2.})), low = tape.watch(Tensor::from({inf, 0.}));
+  const auto g = tape.gradient(sum(clamp(x, low, Variable())), {x, low});
+  EXPECT_EQ(g[0].value().to_vector<double>(), (Values{0, 1}));
+  EXPECT_EQ(g[1].value().to_vector<double>(), (Values{1, 0}));
+  Tape other;
+  const Variable again = other.watch(x.value()), high = other.watch(Tensor::from({-inf, 3.}));
+  const auto h = other.gradient(sum(clamp(again, Variable(), high)), {again, high});
+  EXPECT_EQ(h[0].value().to_vector<double>(), (Values{0, 1}));
+  EXPECT_EQ(h[1].value().to_vector<double>(), (Values{1, 0}));
+}
+
 TEST(Elementwise, NaNOnOneSideSendsTheGradientToBoth) {
   for (auto f : {maximum, minimum}) {
     Tape tape;
