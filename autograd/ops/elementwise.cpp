@@ -56,14 +56,24 @@ Variable mul(const Variable& a, const Variable& b) {
   });
 }
 
+namespace {
+
+/// p a b, in one loop unless it is recorded.
+Variable product(const Variable& a, const Variable& b, double p) {
+  if (recording(a, b)) return affine(mul(a, b), p, 0);
+  return zip("mul", binary().mul_scaled, a.value(), b.value(), p);
+}
+
+}  // namespace
+
 Variable div(const Variable& a, const Variable& b) {
   Tensor y = zip("div", binary().div, a.value(), b.value());
   if (!recording(a, b)) return y;
   return record("div", y, {&a, &b},
                 [sa = a.shape(), b = Saved(b), y = Saved::output(y)](const Variable& g, Wants wants) {
-                  const Variable da = div(g, b.get());
-                  return gradients(wants[0] ? sum_to(da, sa) : no_gradient(),
-                                   wants[1] ? sum_to(neg(mul(da, y.get())), b.shape()) : no_gradient());
+                  const Variable& v = b.get();  // g (y / b): g / b may be infinite where y is 0
+                  return gradients(wants[0] ? sum_to(div(g, v), sa) : no_gradient(),
+                                   wants[1] ? sum_to(product(g, div(y.get(), v), -1), b.shape()) : no_gradient());
                 });
 }
 
@@ -85,12 +95,6 @@ Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Vari
     return gradients(wants[0] ? sum_to(share(g, a.value(), b.value(), sign), a.shape()) : no_gradient(),
                      wants[1] ? sum_to(share(g, b.value(), a.value(), sign), b.shape()) : no_gradient());
   });
-}
-
-/// p a b, in one loop unless it is recorded.
-Variable product(const Variable& a, const Variable& b, double p) {
-  if (recording(a, b)) return affine(mul(a, b), p, 0);
-  return zip("mul", binary().mul_scaled, a.value(), b.value(), p);
 }
 
 }  // namespace

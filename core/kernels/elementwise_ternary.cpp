@@ -38,7 +38,7 @@ struct GluSlope {
   template <class V>
   HWY_INLINE V operator()(V g, V a, V b, V) const {
     const auto s = SigmoidAndRest(b);
-    return Mul(Mul(g, a), Mul(s.value, s.rest));
+    return Mul(Mul(Mul(s.value, s.rest), g), a);  // a slope of 0 first: g a may overflow
   }
 };
 

@@ -130,6 +130,15 @@ TEST(Elementwise, DivisionByANumberIsRoundedOnce) {
       << "1 / c overflows";
 }
 
+TEST(Elementwise, NoStepOnTheWayOverflows) {
+  Tape tape;
+  const Variable a = tape.watch(Tensor::from({0.f})), b = tape.watch(Tensor::from({1e-30f}));
+  EXPECT_EQ(tape.gradient(sum(div(a, b)) * 1e20, {b})[0].value().item(), 0) << "g / b overflows";
+  Tape other;
+  const Variable x = other.watch(Tensor::from({1e30f, 200.f}));
+  EXPECT_EQ(other.gradient(sum(glu(x, 0)) * 1e20, {x})[0].value().at({1}), 0) << "g a overflows";
+}
+
 TEST(Elementwise, StepsSendBackZeroEvenOfInfinity) {
   Tape tape;
   const Variable x = tape.watch(Tensor::from({1.5, -2.5}));
