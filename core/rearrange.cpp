@@ -308,7 +308,8 @@ Tensor diagonal(const Tensor& x, Index offset, int axis_a, int axis_b) {
   const int a = checked_axis("diagonal", axis_a, x.rank()), b = checked_axis("diagonal", axis_b, x.rank());
   if (a == b) fail<IndexError>("[diagonal] axes ", axis_a, " and ", axis_b, " of shape ", x.shape(), " are one");
   const Index rows = x.shape()[a], cols = x.shape()[b];
-  const Index down = std::clamp<Index>(-offset, 0, rows), across = std::clamp<Index>(offset, 0, cols);
+  const Index near = std::clamp(offset, -rows, cols);  // the least Index has no negative
+  const Index down = std::max<Index>(-near, 0), across = std::max<Index>(near, 0);
   const Index length = std::min(rows - down, cols - across);
   Shape shape;
   Dims strides;

@@ -173,7 +173,8 @@ TEST(Triangles, ZeroWhatTheyCutEvenIfItIsNotANumber) {
 TEST(Diagonal, IsAView) {
   Tensor x = counted({3, 4}, DType::f32);
   EXPECT_EQ(diagonal(x, -1).to_vector<float>(), (std::vector<float>{4, 9}));
-  EXPECT_EQ(diagonal(x, 9).shape(), Shape({0}));
+  for (const Index beyond : {Index{9}, Index{-9}, std::numeric_limits<Index>::max(), std::numeric_limits<Index>::min()})
+    EXPECT_EQ(diagonal(x, beyond).shape(), Shape({0}));
   diagonal(x, 1).fill(-1);
   EXPECT_EQ(x.at({2, 3}), -1);
 }
