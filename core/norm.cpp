@@ -333,6 +333,12 @@ void backward_batch(const Loops& loops, const T* g, const T* x, T* dx, T* dweigh
       },
       [&](const Piece& q) {
         if (!dx) return;
+        if (fixed && !affine.relu) {  // x has no part in it, be it infinite
+          loops.scale_shift(g, dx, q, [&](Index c) {
+            return ScaleShift<T>{0, static_cast<T>(statistics[c].rstd * affine.factor(c)), 0, false};
+          });
+          return;
+        }
         loops.gradient(g, x, dx, q, map, [&](Index c) {
           const RowStatistics& s = statistics[c];
           const PassedSums all = fixed ? PassedSums() : total[static_cast<std::size_t>(c)];

@@ -183,8 +183,8 @@ Variable batch_norm(const Variable& x, const Variable& weight, const Variable& b
     double* out = variance.write<double>("batch_norm");
     const double* found = result.statistics.data<double>();
     for (Index c = 0; c < channels; ++c) {
-      const double rstd = found[2 * c + 1];
-      out[c] = std::max(0.0, 1 / (rstd * rstd) - options.eps);
+      const double rstd = found[2 * c + 1], spread = 1 / (rstd * rstd) - options.eps;
+      out[c] = spread < 0 ? 0 : spread;  // NaN stays
     }
     *statistics = {result.statistics.select(1, 0).contiguous(), std::move(variance), each};
   }

@@ -4,6 +4,7 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <limits>
 
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
@@ -56,6 +57,31 @@ TEST(LayerNorm, TakesWhatOverflowsWhenSquared) {
   EXPECT_FLOAT_EQ(y[63], 1);
   x.select(0, 0).narrow(0, 5, 1).fill(std::numeric_limits<double>::quiet_NaN());
   for (float v : LayerNorm(64)(x).value().to_vector<float>()) EXPECT_TRUE(std::isnan(v));
+}
+
+TEST(BatchNorm, NaNStaysInItsChannelsStatistics) {
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  const Tensor x = Tensor::from({1., 1., nan, 2., 2., 3.}, {3, 2});
+  const BatchNorm1d layer(2, {.dtype = DType::f64});
+  {
+    Tape tape;
+    layer(x);
+  }
+  EXPECT_TRUE(std::isnan(layer.running_mean.value().at({0})));
+  EXPECT_TRUE(std::isnan(layer.running_var.value().at({0})));
+  EXPECT_FALSE(std::isnan(layer.running_var.value().at({1})));
+}
+
+TEST(BatchNorm, GradientsOfGivenStatisticsDoNotDependOnTheInput) {
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  for (const DType type : {DType::f32, DType::f64}) {
+    BatchNorm1d layer(2, {.eps = 0, .dtype = type});
+    layer.eval();
+    Tape tape;
+    const Variable x = tape.watch(Tensor::from({1., 1., nan, 2., 2., inf}, {3, 2}).to(type));
+    const Tensor dx = tape.gradient(sum(layer(x)), {x})[0].value();
+    EXPECT_EQ(dx.to(DType::f64).to_vector<double>(), std::vector<double>(6, 1));
+  }
 }
 
 TEST(LayerNorm, ListsWhatItHas) {
