@@ -239,9 +239,9 @@ namespace {
 
 constexpr Index elements_per_chunk = 1 << 12;
 
-/// kernel(x) into y, then y[i] = f(y[i], x[i], t[i]) while the chunk is in L1.
-template <class F>
-Tensor map_then(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, const Tensor& t, F f) {
+/// y[i] = f(kernel(h(x[i])), x[i], t[i]), by chunks that stay in L1.
+template <class H, class F>
+Tensor map_between(const char* op, const kernels::UnaryKernel& kernel, const Tensor& x, const Tensor& t, H h, F f) {
   const Tensor in = x.contiguous(), other = t.contiguous();
   Tensor y = Tensor::empty(x.shape(), x.dtype());
   dispatch_floating(op, x.dtype(), [&]<class T>() {
@@ -249,7 +249,8 @@ Tensor map_then(const char* op, const kernels::UnaryKernel& kernel, const Tensor
     T* out = y.write<T>(op);
     const auto run = kernel.get<T>();
     parallel_for(y.size(), elements_per_chunk, [&](Index begin, Index end) {
-      run(v + begin, out + begin, end - begin, T(1), std::numeric_limits<T>::infinity());
+      for (Index i = begin; i < end; ++i) out[i] = h(v[i]);
+      run(out + begin, out + begin, end - begin, T(1), std::numeric_limits<T>::infinity());
       for (Index i = begin; i < end; ++i) out[i] = f(out[i], v[i], w[i]);
     });
   });
@@ -270,16 +271,19 @@ Variable sigmoid_cross_entropy(const Variable& x, const Variable& target, const 
     const Variable weight = add(mul(target, affine(pos_weight, 1, -1)), Tensor::ones({}, x.dtype()));
     return add(mul(affine(target, -1, 1), x), mul(weight, spread));
   }
-  Tensor y = map_then("sigmoid_cross_entropy", kernels::unary().softplus, x.value(), target.value(),
-                      [](auto s, auto v, auto t) { return s - v * t; });
+  // log(1 + exp(-|x|)) and the rest, which is a product: their difference would cancel.
+  Tensor y = map_between(
+      "sigmoid_cross_entropy", kernels::unary().softplus, x.value(), target.value(),
+      [](auto v) { return -std::abs(v); }, [](auto s, auto v, auto t) { return (v > 0 ? (1 - t) * v : -t * v) + s; });
   if (!recording(x, target)) return y;
   return record("sigmoid_cross_entropy", std::move(y), {&x, &target},
                 [x = Saved(x), t = Saved(target)](const Variable& g, Wants wants) {
                   auto of_x = [&]() -> Variable {
                     if (recording(g, x.get(), t.get())) return mul(g, sub(sigmoid(x.get()), t.get()));
                     return zip("sigmoid_cross_entropy", kernels::binary().mul, g.value(),
-                               map_then("sigmoid_cross_entropy", kernels::unary().sigmoid, x.value(), t.value(),
-                                        [](auto s, auto, auto w) { return s - w; }));
+                               map_between(
+                                   "sigmoid_cross_entropy", kernels::unary().sigmoid, x.value(), t.value(),
+                                   [](auto v) { return v; }, [](auto s, auto, auto w) { return s - w; }));
                   };
                   return gradients(wants[0] ? of_x() : no_gradient(), wants[1] ? neg(mul(g, x.get())) : no_gradient());
                 });

@@ -24,8 +24,8 @@ Variable nll(const Variable& log_p, const Tensor& labels, const ClassOptions& op
 /// The weight of each row's label, 0 where it is ignored: f32 or f64 [N]. The mean of a loss divides by their sum.
 Tensor label_weights(const Tensor& labels, const ClassOptions& options, DType type);
 
-/// y = (1 - t) x + (1 + (pos_weight - 1) t) log(1 + exp(-x)): binary cross-entropy of sigmoid(x) against t, stable for
-/// any finite x. x and t of one shape; pos_weight broadcasts to it, undefined: 1. Gradient: without pos_weight, dx = g
+/// y = (1 - t) x + (1 + (pos_weight - 1) t) log(1 + exp(-x)): binary cross-entropy of sigmoid(x) against t, without
+/// cancellation for any finite x. x and t of one shape; pos_weight broadcasts to it, undefined: 1. Gradient: without pos_weight, dx = g
 /// (sigmoid(x) - t), dt = -g x. Errors: ShapeError, DTypeError.
 Variable sigmoid_cross_entropy(const Variable& x, const Variable& target, const Tensor& pos_weight = {});
 

@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "espalier/autograd/gradcheck.h"
+#include "espalier/autograd/ops/reduce.h"
 #include "espalier/core/rng.h"
 #include "tests/support.h"
 
@@ -122,6 +123,20 @@ TEST(Losses, KlDivOfCertaintyIsFinite) {
     EXPECT_EQ(loss.item(), 1);
     EXPECT_EQ(tape.gradient(loss, {x})[0].value().at({1}), 0);
   }
+}
+
+TEST(Losses, ConfidentLogitsLoseNoDigits) {
+  const double small = std::log1p(std::exp(-15.));
+  const Tensor x = Tensor::from({15.f, -15.f, 15.f}), t = Tensor::from({1.f, 0.f, 0.f});
+  const Tensor losses = binary_cross_entropy_with_logits(x, t, {.reduction = Reduction::none}).value();
+  EXPECT_NEAR(losses.at({0}), small, 1e-6 * small);
+  EXPECT_NEAR(losses.at({1}), small, 1e-6 * small);
+  EXPECT_NEAR(losses.at({2}), 15 + small, 2e-6);
+  const double inf = std::numeric_limits<double>::infinity();
+  const Tensor far = binary_cross_entropy_with_logits(doubles({inf, inf, -inf}, {3}), doubles({0, 0.5, 1}, {3}),
+                                                      {.reduction = Reduction::none})
+                         .value();
+  EXPECT_EQ(far.to_vector<double>(), (std::vector<double>{inf, inf, inf}));
 }
 
 TEST(CrossEntropy, IgnoredRowsMayHoldAnything) {
