@@ -221,10 +221,7 @@ Variable multilabel_soft_margin_loss(const Variable& x, const Variable& target, 
 Variable kl_div(const Variable& x, const Variable& target, KlDivOptions options) {
   check_same("kl_div", x, target);
   if (options.log_target) return reduce(mul(exp(target), sub(target, x)), options.reduction);
-  // 0 log 0 = 0: the logarithm is held at that of the smallest normal number.
-  const double least = x.dtype() == DType::f32 ? static_cast<double>(std::numeric_limits<float>::min())
-                                               : std::numeric_limits<double>::min();
-  return reduce(sub(mul(target, log(clamp(target, least, infinity))), mul(target, x)), options.reduction);
+  return reduce(sub(xlogy(target, target), mul(target, x)), options.reduction);
 }
 
 // --- pairs and distances --------------------------------------------------------------------------------------------

@@ -108,7 +108,7 @@ struct KlDivOptions {
   Reduction reduction = Reduction::mean;
 };
 /// target (log target - x), x a logarithm: the divergence of Kullback and Leibler 1951, with batch_mean as they define
-/// it. 0 where the target is 0.
+/// it. 0 where the target is 0, NaN where it is negative. The gradient by a target of 0 is NaN, as in PyTorch.
 Variable kl_div(const Variable& x, const Variable& target, KlDivOptions options = {});
 
 // --- pairs and distances; targets are 1 or -1 -------------------------------------------------------------------------

@@ -121,6 +121,19 @@ Variable erf_slope(const Variable& g, const Variable& x, double p) {
 
 }  // namespace
 
+Variable xlogy(const Variable& x, const Variable& y) {
+  Tensor product = zip_with("xlogy", x.value(), map("xlogy", unary().log, y.value()), [](auto v, auto logarithm) {
+    return v == 0 && (logarithm == logarithm) ? decltype(v)(0) : v * logarithm;
+  });
+  if (!recording(x, y)) return product;
+  return record("xlogy", std::move(product), {&x, &y}, [x = Saved(x), y = Saved(y)](const Variable& g, Wants wants) {
+    const Variable &a = x.get(), &b = y.get();
+    const auto by_x = [&] { return mul(g, log(masked_fill(b, eq(a.value(), 0), 1))); };
+    return gradients(wants[0] ? sum_to(by_x(), a.shape()) : no_gradient(),
+                     wants[1] ? sum_to(mul(g, div(a, b)), b.shape()) : no_gradient());
+  });
+}
+
 Variable log2(const Variable& x) { return log_to("log2", unary().log2, x, std::numbers::ln2); }
 Variable log10(const Variable& x) { return log_to("log10", unary().log10, x, std::numbers::ln10); }
 

@@ -125,6 +125,23 @@ TEST(Losses, KlDivOfCertaintyIsFinite) {
   }
 }
 
+TEST(Losses, KlDivOfANegativeTargetIsNotANumber) {
+  for (DType type : {DType::f32, DType::f64}) {
+    Tape tape;
+    const Variable x = tape.watch(doubles({0, 0, 0}, {3}).to(type)),
+                   t = tape.watch(doubles({-0.5, 0, 0.5}, {3}).to(type));
+    const Variable losses = kl_div(x, t, {.reduction = Reduction::none});
+    const auto g = tape.gradient(sum(losses), {x, t});
+    EXPECT_TRUE(std::isnan(losses.value().at({0})));
+    EXPECT_EQ(losses.value().at({1}), 0);
+    EXPECT_NEAR(losses.value().at({2}), 0.5 * std::log(0.5), 1e-7);
+    EXPECT_EQ(g[0].value().to(DType::f64).to_vector<double>(), (std::vector<double>{0.5, 0, -0.5}));
+    EXPECT_TRUE(std::isnan(g[1].value().at({0})));
+    EXPECT_TRUE(std::isnan(g[1].value().at({1}))) << "as PyTorch's: the slope of t log t is infinite there";
+    EXPECT_NEAR(g[1].value().at({2}), std::log(0.5) + 1, 1e-7);
+  }
+}
+
 TEST(Losses, ConfidentLogitsLoseNoDigits) {
   const double small = std::log1p(std::exp(-15.));
   const Tensor x = Tensor::from({15.f, -15.f, 15.f}), t = Tensor::from({1.f, 0.f, 0.f});
