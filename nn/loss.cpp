@@ -184,8 +184,13 @@ Variable poisson_nll_loss(const Variable& x, const Variable& target, PoissonNllO
   return reduce(losses, options.reduction);
 }
 
-Variable gaussian_nll_loss(const Variable& x, const Variable& target, const Variable& var, GaussianNllOptions options) {
+Variable gaussian_nll_loss(const Variable& x, const Variable& target, const Variable& variances,
+                           GaussianNllOptions options) {
   const Variable d = residual("gaussian_nll_loss", x, target);
+  Shape samples = x.shape();
+  if (samples.rank() > 0) samples.erase(samples.rank() - 1);
+  const bool one_each = x.rank() > 0 && variances.shape() == samples;
+  const Variable var = one_each ? unsqueeze(variances, -1) : variances;
   if (!(broadcast_shapes("gaussian_nll_loss", x.shape(), var.shape()) == x.shape()))
     fail<ShapeError>("[gaussian_nll_loss] var ", var.shape(), " does not broadcast to x ", x.shape());
   // Held from below without stopping the gradient: a constant is added where the variance is too small.

@@ -81,7 +81,8 @@ struct GaussianNllOptions {
   double eps = 1e-6;  ///< variances are held above it; their gradient passes
   Reduction reduction = Reduction::mean;
 };
-/// (log(var) + (x - target)^2 / var) / 2. var broadcasts to x. Nix and Weigend 1994.
+/// (log(var) + (x - target)^2 / var) / 2. var broadcasts to x, or has x's shape but for the last axis: one variance a
+/// sample. Nix and Weigend 1994.
 Variable gaussian_nll_loss(const Variable& x, const Variable& target, const Variable& var,
                            GaussianNllOptions options = {});
 

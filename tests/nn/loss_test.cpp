@@ -142,6 +142,14 @@ TEST(Losses, KlDivOfANegativeTargetIsNotANumber) {
   }
 }
 
+TEST(Losses, GaussianNllTakesOneVarianceForEachSample) {
+  const Tensor x = random({2, 2}, 12), t = random({2, 2}, 13), each = doubles({1, 2}, {2});
+  const Tensor square_case = gaussian_nll_loss(x, t, each, {.reduction = Reduction::none}).value();
+  const Tensor column = gaussian_nll_loss(x, t, each.reshape({2, 1}), {.reduction = Reduction::none}).value();
+  EXPECT_TRUE(same_bytes(square_case, column)) << "of a square x, too";
+  EXPECT_NO_THROW(gaussian_nll_loss(random({3, 2}, 14), random({3, 2}, 15), doubles({1, 2, 3}, {3})));
+}
+
 TEST(Losses, ConfidentLogitsLoseNoDigits) {
   const double small = std::log1p(std::exp(-15.));
   const Tensor x = Tensor::from({15.f, -15.f, 15.f}), t = Tensor::from({1.f, 0.f, 0.f});
