@@ -9,6 +9,7 @@
 #include "espalier/autograd/ops/index.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/compare.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/reduce.h"
 
@@ -38,10 +39,9 @@ Variable weighted(const char* op, const Variable& losses, const Tensor& weight) 
 
 Variable positive_part(const Variable& x) { return clamp(x, 0, infinity); }
 
-/// 1 where f(t) holds, else 0.
-template <class F>
-Tensor where_target(const Variable& t, F f) {
-  return map_with("target", t.value(), [f](auto v) { return static_cast<decltype(v)>(f(v) ? 1 : 0); });
+/// x where the condition holds, else 0, whatever x is there.
+Variable only_where(const Tensor& condition, const Variable& x) {
+  return where(condition, x, Tensor::scalar(0, x.dtype()));
 }
 
 /// [N, C, d1, ...] -> [N d1 ..., C]: the classes last.
@@ -143,10 +143,10 @@ Variable multi_margin_loss(const Variable& x, const Tensor& labels, const MultiM
   const Index n = x.shape()[0], classes = x.shape()[1];
   const Tensor column = labels.reshape({n, 1});
   const Variable own = gather(x, 1, column);
-  const Tensor others = one_hot(labels, classes, x.dtype());
+  const Tensor own_place = ne(one_hot(labels, classes, x.dtype()), 0);
   Variable losses = positive_part(affine(sub(x, own), 1, options.margin));
   if (options.p != 1) losses = pow(losses, options.p);
-  losses = mul(losses, affine(others, -1, 1));
+  losses = masked_fill(losses, own_place, 0);
   if (options.weight.defined()) losses = mul(losses, reshape(index_select(options.weight, 0, labels), {n, 1}));
   return reduce(mean(losses, {1}), options.reduction);
 }
@@ -239,9 +239,8 @@ Variable margin_ranking_loss(const Variable& a, const Variable& b, const Variabl
 
 Variable hinge_embedding_loss(const Variable& x, const Variable& target, MarginOptions options) {
   check_same("hinge_embedding_loss", x, target);
-  const Variable near = mul(x, where_target(target, [](auto t) { return t != -1; }));
-  const Variable apart =
-      mul(positive_part(affine(x, -1, options.margin)), where_target(target, [](auto t) { return t != 1; }));
+  const Variable near = only_where(ne(target.value(), -1), x);
+  const Variable apart = only_where(ne(target.value(), 1), positive_part(affine(x, -1, options.margin)));
   return reduce(add(near, apart), options.reduction);
 }
 
@@ -254,9 +253,8 @@ Variable cosine_embedding_loss(const Variable& a, const Variable& b, const Varia
     fail<ShapeError>("[cosine_embedding_loss] target ", target.shape(), " for a ", a.shape(), "; it must be ", due);
   auto length = [](const Variable& v) { return affine(sum(square(v), {-1}), 1, 1e-12); };
   const Variable cosine = div(sum(mul(a, b), {-1}), sqrt(mul(length(a), length(b))));
-  const Variable near = mul(affine(cosine, -1, 1), where_target(target, [](auto t) { return t == 1; }));
-  const Variable apart =
-      mul(positive_part(affine(cosine, 1, -options.margin)), where_target(target, [](auto t) { return t == -1; }));
+  const Variable near = only_where(eq(target.value(), 1), affine(cosine, -1, 1));
+  const Variable apart = only_where(eq(target.value(), -1), positive_part(affine(cosine, 1, -options.margin)));
   return reduce(add(near, apart), options.reduction);
 }
 
@@ -272,10 +270,7 @@ Variable triplet_margin_loss(const Variable& anchor, const Variable& positive, c
   const double p = options.p;
   if (!(p > 0 && p < infinity)) fail<ConfigError>("[triplet_margin_loss] p must be above 0 and finite, got ", p);
   auto distance = [&](const Variable& u, const Variable& v) {
-    const Variable d = affine(sub(u, v), 1, options.eps);
-    if (p == 2) return sqrt(sum(square(d), {-1}));
-    if (p == 1) return sum(abs(d), {-1});
-    return pow(sum(pow(abs(d), p), {-1}), 1 / p);
+    return norm(affine(sub(u, v), 1, options.eps), p, {-1});  // its slope is 0 at 0, as eps may be
   };
   Variable apart = distance(anchor, negative);
   if (options.swap) apart = minimum(apart, distance(positive, negative));

@@ -164,6 +164,29 @@ TEST(Losses, ConfidentLogitsLoseNoDigits) {
   EXPECT_EQ(far.to_vector<double>(), (std::vector<double>{inf, inf, inf}));
 }
 
+TEST(Losses, TripletGradientsAreZeroAtDistanceZero) {
+  for (double p : {1., 2., 3.}) {
+    Tape tape;
+    const Variable anchor = tape.watch(doubles({1, 2, 3, 4}, {2, 2})), same = tape.watch(doubles({1, 2, 3, 5}, {2, 2}));
+    const Variable loss =
+        triplet_margin_loss(anchor, same, doubles({1, 2.5, 3, 9}, {2, 2}), {.margin = 9, .p = p, .eps = 0});
+    const Tensor g = tape.gradient(loss, {same})[0].value();
+    EXPECT_EQ(g.to_vector<double>(), (std::vector<double>{0, 0, 0, 0.5})) << p;
+  }
+}
+
+TEST(Losses, TheBranchNotTakenSendsNothing) {
+  const double inf = std::numeric_limits<double>::infinity();
+  Tape tape;
+  const Variable x = tape.watch(doubles({-inf, inf, 0.25}, {3}));
+  const Variable losses =
+      hinge_embedding_loss(x, doubles({1, -1, -1}, {3}), {.margin = 1, .reduction = Reduction::none});
+  EXPECT_EQ(losses.value().to_vector<double>(), (std::vector<double>{-inf, 0, 0.75}));
+  EXPECT_EQ(tape.gradient(sum(losses), {x})[0].value().to_vector<double>(), (std::vector<double>{1, 0, -1}));
+  const Variable own = multi_margin_loss(doubles({inf, 0}, {1, 2}), Tensor::from<Index>({0}));
+  EXPECT_EQ(own.item(), 0);
+}
+
 TEST(CrossEntropy, IgnoredRowsMayHoldAnything) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   Tape tape;
