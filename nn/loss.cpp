@@ -44,9 +44,10 @@ Variable only_where(const Tensor& condition, const Variable& x) {
   return where(condition, x, Tensor::scalar(0, x.dtype()));
 }
 
-/// [N, C, d1, ...] -> [N d1 ..., C]: the classes last.
+/// [N, C, d1, ...] -> [N d1 ..., C]: the classes last. [C] -> [1, C].
 Variable class_rows(const char* op, const Variable& x) {
-  if (x.rank() < 2) fail<ShapeError>("[", op, "] logits must be [N, C] or [N, C, d1, ...], got ", x.shape());
+  if (x.rank() < 1) fail<ShapeError>("[", op, "] logits must be [C], [N, C] or [N, C, d1, ...], got ", x.shape());
+  if (x.rank() == 1) return reshape(x, {1, x.size()});
   if (x.rank() == 2) return x;
   Dims axes{0};
   Index rows = x.shape()[0];
@@ -61,7 +62,7 @@ Variable class_rows(const char* op, const Variable& x) {
 /// The shape of a label for each place of the logits.
 Shape label_shape(const Shape& logits) {
   Shape shape = logits;
-  shape.erase(1);
+  shape.erase(shape.rank() == 1 ? 0 : 1);
   return shape;
 }
 

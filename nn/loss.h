@@ -29,8 +29,9 @@ struct CrossEntropyOptions {
   double label_smoothing = 0;  ///< this much of each target is spread over all classes
 };
 /// -log softmax(logits)[target]. logits [N, C] or [N, C, d1, ...]; target: labels i64 [N] or [N, d1, ...], or
-/// probabilities of the logits' shape. The mean over labels is weighted by the weight of each label and leaves ignored
-/// ones out (NaN if all are); the one over probabilities divides by their number. Errors: also IndexError.
+/// probabilities of the logits' shape. Of one sample alone: logits [C], a label [] or probabilities [C]. The mean over
+/// labels is weighted by the weight of each label and leaves ignored ones out (NaN if all are); the one over
+/// probabilities divides by their number. Errors: also IndexError.
 Variable cross_entropy(const Variable& logits, const Variable& target, const CrossEntropyOptions& options = {});
 
 struct NllOptions {

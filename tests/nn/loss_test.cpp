@@ -187,6 +187,23 @@ TEST(Losses, TheBranchNotTakenSendsNothing) {
   EXPECT_EQ(own.item(), 0);
 }
 
+TEST(CrossEntropy, OneSampleNeedsNoBatchAxis) {
+  const Tensor x = random({4}, 16), label = Tensor::from<Index>({2}), row = x.reshape({1, 4});
+  const Tensor soft = random({4}, 17, 0.1, 0.9);
+  for (Reduction reduction : {Reduction::mean, Reduction::sum, Reduction::none}) {
+    const Variable one = cross_entropy(x, label.reshape({}), {.reduction = reduction});
+    EXPECT_EQ(one.shape(), Shape{});
+    EXPECT_EQ(one.item(), cross_entropy(row, label, {.reduction = reduction}).item());
+    EXPECT_EQ(nll_loss(x, label.reshape({}), {.reduction = reduction}).item(),
+              nll_loss(row, label, {.reduction = reduction}).item());
+    const Variable of_soft = cross_entropy(x, soft, {.reduction = reduction});
+    EXPECT_EQ(of_soft.shape(), Shape{});
+    EXPECT_EQ(of_soft.item(), cross_entropy(row, soft.reshape({1, 4}), {.reduction = reduction}).item());
+  }
+  EXPECT_TRUE(throws<ShapeError>([&] { cross_entropy(x, label); }, "labels [1] for logits [4]; they must be []"));
+  EXPECT_TRUE(throws<ShapeError>([] { nll_loss(Tensor::ones({}), Tensor::from<Index>({0}).reshape({})); }, "[C]"));
+}
+
 TEST(CrossEntropy, IgnoredRowsMayHoldAnything) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   Tape tape;
