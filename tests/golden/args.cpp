@@ -76,6 +76,8 @@ std::string Args::text(const std::string& key) const {
   return value.get<std::string>();
 }
 
+bool Args::is_list(const std::string& key) const { return object_->at(key).is_array(); }
+
 std::vector<Index> Args::integers(const std::string& key) const {
   std::vector<Index> result;
   append_integers(object_->at(key), key, result);

@@ -34,6 +34,7 @@ class Args {
   std::string text(const std::string& key, const std::string& fallback) const {
     return has(key) ? text(key) : fallback;
   }
+  bool is_list(const std::string& key) const;
   /// One integer, or a list of them.
   std::vector<Index> integers(const std::string& key) const;
   std::vector<double> numbers(const std::string& key) const;

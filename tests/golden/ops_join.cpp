@@ -22,8 +22,9 @@ std::vector<Row> join_rows() {
       {"cat", joined(cat)},
       {"stack", joined(stack)},
       {"split", differentiable([](const Call& call) {
-         const std::vector<Index> sizes = call.args.integers("split_size");
-         return sizes.size() == 1 ? split(call[0], sizes[0], axis(call.args)) : split(call[0], sizes, axis(call.args));
+         const Args& args = call.args;
+         return args.is_list("split_size") ? split(call[0], args.integers("split_size"), axis(args))
+                                           : split(call[0], args.integer("split_size"), axis(args));
        })},
       {"chunk",
        differentiable([](const Call& call) { return chunk(call[0], call.args.integer("chunks"), axis(call.args)); })},

@@ -142,6 +142,12 @@ TEST_F(GoldenRunner, WrongShapesAndTypesFail) {
   EXPECT_TRUE(said("ops/type: out.0, f32: element type f32, expected i64")) << said_;
 }
 
+TEST_F(GoldenRunner, AListOfOneSizeIsNoNumber) {
+  write("split", {{"in.input", f32({})}, {"out.0", f64({})}},
+        {{"op", "split"}, {"args", R"({"split_size": [0], "dim": 0})"}, {"wrt", "[]"}});
+  EXPECT_EQ(run(), 0) << said_;
+}
+
 TEST_F(GoldenRunner, NanAndInfinityMustBeMet) {
   const auto nonfinite = [](std::initializer_list<double> expected) {
     return std::vector<io::NamedTensor>{{"in.input", f32({float(nan), float(infinity), float(-infinity)})},
