@@ -23,10 +23,13 @@ inline void check_convolution(const char* layer, Index in, Index out, Index grou
   if (groups < 1 || in < 1 || out < 1 || in % groups != 0 || out % groups != 0)
     fail<ConfigError>("[", layer, "] in ", in, " and out ", out, " must be positive multiples of groups ", groups);
 }
-/// What is left of the groups after pruning. A layer that was built without groups never has any.
+/// What is left of the groups after pruning. A layer that was built without groups never has any; one that lost no
+/// unit has those it was built with, so that conv tells of channels that do not fit.
 inline Index groups_left(const Variable& x, const Parameter& weight, int channel_axis, Index built) {
+  const bool whole = !weight.ref()->resized() && weight.value().dim(0) % built == 0;
+  if (built == 1 || whole || x.rank() < -channel_axis) return built;
   const Index per_group = weight.value().dim(1);
-  return built == 1 || per_group == 0 ? 1 : std::max<Index>(1, x.dim(channel_axis) / per_group);
+  return per_group == 0 ? 1 : std::max<Index>(1, x.dim(channel_axis) / per_group);
 }
 
 /// Weights of a kernel over one or two axes.

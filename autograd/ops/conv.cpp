@@ -237,6 +237,10 @@ Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias,
 
 Variable conv1d(const Variable& x, const Variable& weight, const Variable& bias, const Conv1dOptions& o) {
   ConvPadding padding = o.padding;
+  if (padding.zeros[0] != padding.zeros[1])
+    fail<ConfigError>("[conv1d] padding ", padding.zeros, " is a pair, of the two axes of an image; a sequence has one",
+                      ". Hint: padding = ", padding.zeros[1], ", or pad(x, {", padding.zeros[0], ", ", padding.zeros[1],
+                      "}) for ends that differ");
   padding.zeros = {0, o.padding.zeros[1]};
   return convolve("conv1d", 3, x, weight, bias, {{1, o.stride}, padding, {1, o.dilation}, o.groups});
 }

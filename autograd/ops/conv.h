@@ -54,7 +54,7 @@ using ConvTranspose1dOptions = ConvTransposeOptions<Index>;
 /// + 1, rounded down. Gradient: dx is the transposed convolution of g, dweight the correlation of x with g.
 Variable conv2d(const Variable& x, const Variable& weight, const Variable& bias = {},
                 const Conv2dOptions& options = {});
-/// The same over sequences: weight [out, in / groups, k].
+/// The same over sequences: weight [out, in / groups, k]. The padding is one number, of both ends.
 Variable conv1d(const Variable& x, const Variable& weight, const Variable& bias = {},
                 const Conv1dOptions& options = {});
 /// The adjoint of conv2d in x: x [N, in, H, W], weight [in, out / groups, kh, kw] -> [N, out, H', W'],

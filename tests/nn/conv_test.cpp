@@ -155,5 +155,23 @@ TEST(ConvLayers, ErrorsNameTheLayer) {
   EXPECT_THROW(Conv2d(rng, 3, 4, 3, {.groups = 2}), ConfigError);
 }
 
+TEST(ConvLayers, GroupsAreReadOffXOnlyWhereUnitsWereCut) {
+  Rng rng(1);
+  Conv2d layer(rng, 8, 8, 3, {.groups = 8});
+  for (const Index channels : {1, 2, 4, 16})
+    EXPECT_TRUE(throws<ShapeError>([&] { layer(Tensor::ones({1, channels, 5, 5})); }, "groups 8 takes 8"));
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(Tensor::ones({5, 5})); }, "[N, C, H, W]"));
+  layer.weight.ref()->replace(layer.weight.value().narrow(0, 0, 3).clone(), {});
+  layer.bias.ref()->replace(layer.bias.value().narrow(0, 0, 3).clone(), {});
+  EXPECT_EQ(layer(Tensor::ones({1, 3, 5, 5})).shape(), (Shape{1, 3, 3, 3}));
+  EXPECT_EQ(Conv2d(layer)(Tensor::ones({1, 3, 5, 5})).shape(), (Shape{1, 3, 3, 3}));
+}
+
+TEST(ConvLayers, TakeOnePaddingForASequence) {
+  Rng rng(1);
+  EXPECT_TRUE(throws<ConfigError>([&] { Conv1d(rng, 2, 2, 3, {.padding = {7, 0}})(Tensor::ones({1, 2, 5})); }, "pair"));
+  EXPECT_EQ(Conv1d(rng, 2, 2, 3, {.padding = {2, 2}})(Tensor::ones({1, 2, 5})).shape(), (Shape{1, 2, 7}));
+}
+
 }  // namespace
 }  // namespace espalier::nn
