@@ -130,10 +130,12 @@ class Module {
   Module() = default;
   Module(const Module&) = default;
   Module(Module&&) noexcept = default;
-  Module& operator=(const Module&) = default;
+  /// Values and masks are assigned, not the mode: a `best` taken under EvalMode does not end the training of `model`.
+  Module& operator=(const Module&) noexcept { return *this; }
   Module& operator=(Module&&) noexcept = default;
 
-  /// Runs a layer's forward pass: an error raised in it ends with the full name of the layer. Free of cost otherwise.
+  /// Runs a layer's forward pass: an error raised in it ends with the full name of the layer, which is asked of the
+  /// modules around it that run in forward(), too, if none has listed it before. Free of cost otherwise.
   ///
   ///   Variable operator()(const Variable& x) const { return forward([&] { return linear(x, weight, bias); }); }
   template <class F>

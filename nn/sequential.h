@@ -35,10 +35,12 @@ class Sequential final : public Module {
   /// Into the existing parameters, if both hold the same kinds of steps; else like a fresh copy.
   Sequential& operator=(const Sequential& other) {
     if (this == &other) return *this;
-    Module::operator=(other);
     bool matches = steps_.size() == other.steps_.size();
     for (std::size_t i = 0; matches && i < steps_.size(); ++i) matches = steps_[i]->same_kind(*other.steps_[i]);
-    if (!matches) return *this = Sequential(other);
+    if (!matches) {
+      steps_ = Sequential(other).steps_;
+      return *this;
+    }
     for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i]->assign(*other.steps_[i]);
     return *this;
   }

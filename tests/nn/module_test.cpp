@@ -218,6 +218,25 @@ TEST(Module, TrainingFollowsTheTapeUnlessForced) {
   EXPECT_FALSE(net.training() || net.in.training());
 }
 
+TEST(Module, AssigningLeavesTheModeAlone) {
+  Rng rng(1);
+  Net net(rng), best = net;
+  {
+    const nn::EvalMode eval(net);
+    best = net;
+    const Net kept = net;
+    EXPECT_FALSE(kept.in.training()) << "a copy is as its original";
+    net = kept;
+  }
+  net = best;
+  const Tape tape;
+  EXPECT_TRUE(best.training() && best.in.training());
+  EXPECT_TRUE(net.training() && net.in.training());
+  net.eval();
+  net = best;
+  EXPECT_FALSE(net.training() || net.in.training());
+}
+
 TEST(Module, AModuleThatForgetsOneIsToldSoByBackward) {
   class Forgets final : public nn::Module {
    public:
