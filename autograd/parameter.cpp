@@ -178,6 +178,7 @@ Parameter& Parameter::operator=(Parameter&& other) noexcept {
   if (this != &other) {
     release();
     state_ = std::move(other.state_);
+    if (state_) state_->mark_moved();
   }
   return *this;
 }

@@ -113,6 +113,8 @@ class alignas(64) ParameterState {
     full_name_.offer(name);
     listed_.store(true, std::memory_order_relaxed);
   }
+  /// It has gone elsewhere: the next name replaces the one it has.
+  void mark_moved() noexcept { full_name_.outdate(); }
   /// What the largest model that has listed it calls it, else name(); for messages.
   const std::string& full_name() const noexcept { return full_name_.get() ? *full_name_.get() : name_; }
   bool listed() const noexcept { return listed_.load(std::memory_order_relaxed); }
@@ -148,7 +150,9 @@ class Parameter {
   /// listed, so it may stand alone: `Parameter theta(Tensor::scalar(0.5), "theta");`. Errors: DTypeError.
   explicit Parameter(Tensor value, std::string name = "");
   Parameter(const Parameter& other);
-  Parameter(Parameter&&) noexcept = default;
+  Parameter(Parameter&& other) noexcept : state_(std::move(other.state_)) {
+    if (state_) state_->mark_moved();
+  }
   Parameter& operator=(const Parameter& other);
   Parameter& operator=(Parameter&& other) noexcept;
   ~Parameter() { release(); }

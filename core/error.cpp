@@ -11,8 +11,10 @@ thread_local constinit const Label* innermost_label = nullptr;
 }  // namespace
 
 void Error::locate(std::string_view module) {
-  if (std::exchange(located_, true)) return;
-  text_ = std::make_shared<const std::string>(join(*text_, " (in module ", module, ")"));
+  constexpr std::string_view begins = " (in module ";
+  std::string_view text = *text_;
+  if (std::exchange(located_, true)) text = text.substr(0, text.rfind(begins));
+  text_ = std::make_shared<const std::string>(join(text, begins, module, ")"));
 }
 
 Label::Label(std::string_view name) : name_(name), outer_(std::exchange(innermost_label, this)) {}

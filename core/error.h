@@ -22,7 +22,7 @@ class Error : public std::exception {
  public:
   explicit Error(std::string text) : text_(std::make_shared<const std::string>(std::move(text))) {}
   const char* what() const noexcept override { return text_->c_str(); }
-  /// Names the module it was raised in, at the end of the text; the first, innermost, name stays.
+  /// Names the module it was raised in, at the end of the text, in place of a name given before.
   void locate(std::string_view module);
 
  private:

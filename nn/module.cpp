@@ -1,6 +1,7 @@
 #include "espalier/nn/module.h"
 
 #include <cstdlib>
+#include <exception>
 #include <set>
 #include <typeinfo>
 #include <unordered_map>
@@ -67,8 +68,50 @@ class Module::Lister final : public Visitor {
   std::unordered_map<const ParameterState*, std::string> seen_;
 };
 
-void Module::locate(Error& error) const {
-  if (const std::string* name = full_name_.get()) error.locate(*name);
+void Module::locate(Error& error) const noexcept try {
+  // The error on its way outwards and the innermost module that it passed and that has a name. Holding the error keeps
+  // its address from being given to another one.
+  struct Passing {
+    std::exception_ptr error;
+    const Module* innermost = nullptr;
+    std::string name;
+    bool outdated = false;
+  };
+  static thread_local Passing passing;
+  const std::exception_ptr now = std::current_exception();
+  std::string name = full_name_.get() ? *full_name_.get() : std::string();
+  const bool outdated = full_name_.outdated();
+  if (passing.error != now) {
+    passing = {now, this, {}, false};
+  } else if (const std::string path = path_to(*passing.innermost); !path.empty()) {
+    name = name.empty() || outdated ? path : name + "." + path;
+    if (!passing.outdated && name.size() <= passing.name.size()) return;
+  } else if (!passing.name.empty()) {
+    return;
+  } else {
+    passing.innermost = this;  // the one inside is listed nowhere
+  }
+  if (name.empty()) return;
+  error.locate(name);
+  passing.name = std::move(name);
+  passing.outdated = passing.innermost == this && outdated;
+} catch (...) {  // a text without a name is better than another error
+}
+
+std::string Module::path_to(const Module& inner) const {
+  class Search final : public Visitor {
+   public:
+    explicit Search(const Module& wanted) : wanted_(wanted) {}
+    std::string path;
+
+   private:
+    void on_module(const std::string& name, Module& module) override {
+      if (path.empty() && &module == &wanted_) path = name;
+    }
+    const Module& wanted_;
+  } search(inner);
+  const_cast<Module&>(*this).members(search);
+  return search.path;
 }
 
 ParameterList Module::parameters() const { return Lister(*this).parameters; }

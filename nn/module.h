@@ -175,7 +175,9 @@ class Module {
       return result;
     }
   }
-  void locate(Error& error) const;
+  void locate(Error& error) const noexcept;
+  /// What this module calls one below it; empty if it does not list it.
+  std::string path_to(const Module& inner) const;
   void set_frozen(bool frozen) const;
   void set_mode(Mode mode);
   Mode mode_ = Mode::follow_tape;

@@ -52,8 +52,10 @@ class Sequential final : public Module {
   std::size_t size() const noexcept { return steps_.size(); }
 
   Variable operator()(Variable x) const {
-    for (const auto& step : steps_) x = step->call(x);
-    return x;
+    return forward([&] {
+      for (const auto& step : steps_) x = step->call(x);
+      return x;
+    });
   }
   void members(Visitor& v) override {
     for (std::size_t i = 0; i < steps_.size(); ++i)

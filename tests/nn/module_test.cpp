@@ -11,6 +11,7 @@
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/core/rng.h"
 #include "espalier/nn/linear.h"
+#include "espalier/nn/residual.h"
 #include "tests/support.h"
 
 namespace espalier {
@@ -302,6 +303,82 @@ TEST(Module, ErrorsOfALayerEndWithItsFullName) {
   EXPECT_TRUE(text(net.blocks[1].fc).ends_with("(in module encoder.1.fc)")) << "the longest name stays";
   EXPECT_EQ(net.blocks[0].fc.weight.ref()->full_name(), "encoder.0.fc.weight");
   EXPECT_EQ(text(nn::Linear(net.blocks[1].fc)).find("(in module"), std::string::npos) << "a copy is not in the model";
+}
+
+/// What an error says behind its text when f runs.
+template <class F>
+std::string place(const F& f) {
+  try {
+    f();
+  } catch (const Error& error) {
+    const std::string text = error.what();
+    const std::size_t at = text.find(" (in module");
+    return at == text.npos ? "nowhere" : text.substr(at + 1);
+  }
+  return "no error";
+}
+
+/// `what` inside, run in forward().
+template <class M>
+class Around final : public nn::Module {
+ public:
+  explicit Around(M what) : inner(std::move(what)) {}
+  Variable operator()(const Variable& x) const {
+    return forward([&] { return inner(x); });
+  }
+  void members(nn::Visitor& v) override { v("inner", inner); }
+  M inner;
+};
+
+TEST(Module, ErrorsBeforeAnyListingAreNamedByTheModulesAround) {
+  Rng rng(1);
+  const Tensor bad = Tensor::zeros({2, 3});
+  const nn::Linear layer(rng, 4, 4);
+  const Around<Around<nn::Linear>> net{Around(layer)};
+  EXPECT_EQ(place([&] { net(bad); }), "(in module inner.inner)");
+  EXPECT_EQ(place([&] { net.inner(bad); }), "(in module inner)") << "the outermost that runs";
+  EXPECT_EQ(place([&] { net.inner.inner(bad); }), "nowhere");
+  EXPECT_FALSE(net.inner.inner.full_name()) << "an error lists nothing for good";
+  net.inner.parameters();
+  EXPECT_EQ(place([&] { net(bad); }), "(in module inner.inner)") << "the largest model that runs names it";
+  // One that no list holds is named as the innermost that is held.
+  const Around hidden{nn::Residual([&layer](const Variable& x) { return layer(x); })};
+  EXPECT_EQ(place([&] { hidden(bad); }), "(in module inner)");
+  // Caught and raised again, or another error in its place.
+  const Around tries{nn::Residual([&net](const Variable& x) {
+    try {
+      return net(x);
+    } catch (const ShapeError&) {
+      fail<ConfigError>("[test] gave up");
+    }
+  })};
+  EXPECT_EQ(place([&] { tries(bad); }), "(in module inner)");
+  EXPECT_EQ(place([&] { net(bad); }), "(in module inner.inner)");
+}
+
+TEST(Module, AMovedLayerTakesTheNameOfItsNewModel) {
+  class Old final : public nn::Module {
+   public:
+    explicit Old(Rng& r) : layer(r, 4, 4) {}
+    void members(nn::Visitor& v) override { v("classifier_of_the_old_model", layer); }
+    nn::Linear layer;
+  };
+  Rng rng(1);
+  const Tensor bad = Tensor::zeros({2, 3});
+  Old old(rng);
+  old.parameters();
+  EXPECT_EQ(place([&] { old.layer(bad); }), "(in module classifier_of_the_old_model)");
+  const Around<nn::Linear> fresh(std::move(old.layer));
+  EXPECT_EQ(place([&] { fresh(bad); }), "(in module inner)") << "before it is listed, too";
+  fresh.parameters();
+  EXPECT_EQ(place([&] { fresh.inner(bad); }), "(in module inner)");
+  EXPECT_EQ(fresh.inner.weight.ref()->full_name(), "inner.weight");
+  Around<Around<nn::Linear>> larger(fresh);
+  larger.parameters();
+  larger.inner.parameters();
+  EXPECT_EQ(place([&] { larger.inner.inner(bad); }), "(in module inner.inner)") << "not moved since";
+  larger.inner.inner = nn::Linear(rng, 4, 4);
+  EXPECT_EQ(place([&] { larger.inner.inner(bad); }), "(in module inner.inner)") << "it stands where the old one stood";
 }
 
 }  // namespace

@@ -4,6 +4,7 @@
 
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
+#include "espalier/autograd/ops/shape.h"
 #include "espalier/core/rng.h"
 #include "espalier/nn/activation.h"
 #include "espalier/nn/linear.h"
@@ -114,6 +115,30 @@ TEST(Sequential, Trains) {
   Tape tape;
   tape.backward(mean(square(net(rng.normal({3, 2})))));
   for (const NamedParameter& p : list) EXPECT_TRUE(p.parameter->grad().defined()) << p.name;
+}
+
+TEST(Sequential, AnErrorInALambdaNamesTheSequential) {
+  Rng rng(1);
+  const nn::Sequential net(nn::Linear(rng, 2, 4),
+                           nn::Sequential(tanh,
+                                          [](const Variable& x) {
+                                            return reshape(x, {7, 7});
+                                          }),
+                           relu);
+  EXPECT_TRUE(throws<ShapeError>([&] { net(Tensor::ones({1, 2})); }, "(in module 1)"));
+  net.parameters();
+  EXPECT_TRUE(throws<ShapeError>([&] { net(Tensor::ones({1, 2})); }, "(in module 1)"));
+}
+
+TEST(Sequential, AssigningOtherKindsOfStepsLeavesTheModeAlone) {
+  Rng rng(1);
+  nn::Sequential net(nn::Linear(rng, 2, 2)), other(relu);
+  net.eval();
+  net = other;
+  EXPECT_EQ(net.size(), 1u);
+  EXPECT_TRUE(net.parameters().empty());
+  const Tape tape;
+  EXPECT_FALSE(net.training());
 }
 
 }  // namespace
