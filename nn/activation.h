@@ -2,34 +2,48 @@
 // too. Shapes: y is like x, unless said otherwise. Formulas, sources and errors: autograd/ops/activation.h.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
+#include <string>
+
 #include "espalier/autograd/ops/activation.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/nn/module.h"
 
 namespace espalier::nn {
 
-/// A layer around a function without options.
-template <Variable (*f)(const Variable&)>
+namespace detail {
+/// A name as a template argument.
+template <std::size_t size>
+struct Literal {
+  constexpr Literal(const char (&literal)[size]) { std::copy_n(literal, size, text); }  // NOLINT: a literal is one
+  char text[size];
+};
+}  // namespace detail
+
+/// A layer around a function without options, and what it is called in texts.
+template <detail::Literal name, Variable (*f)(const Variable&)>
 class Elementwise final : public Module {
  public:
   Variable operator()(const Variable& x) const {
     return forward([&] { return f(x); });
   }
   void members(Visitor&) override {}
+  std::string type_name() const override { return name.text; }
 };
 
-using Relu = Elementwise<relu>;                ///< max(x, 0)
-using Relu6 = Elementwise<relu6>;              ///< x within [0, 6]
-using Selu = Elementwise<selu>;                ///< lambda elu(x, alpha)
-using Silu = Elementwise<silu>;                ///< x sigmoid(x)
-using Mish = Elementwise<mish>;                ///< x tanh(log(1 + exp(x)))
-using Tanh = Elementwise<tanh>;                ///< tanh(x)
-using Tanhshrink = Elementwise<tanhshrink>;    ///< x - tanh(x)
-using Sigmoid = Elementwise<sigmoid>;          ///< 1 / (1 + exp(-x))
-using LogSigmoid = Elementwise<logsigmoid>;    ///< log(sigmoid(x))
-using Softsign = Elementwise<softsign>;        ///< x / (1 + |x|)
-using Hardsigmoid = Elementwise<hardsigmoid>;  ///< relu6(x + 3) / 6
-using Hardswish = Elementwise<hardswish>;      ///< x relu6(x + 3) / 6
+using Relu = Elementwise<"Relu", relu>;                       ///< max(x, 0)
+using Relu6 = Elementwise<"Relu6", relu6>;                    ///< x within [0, 6]
+using Selu = Elementwise<"Selu", selu>;                       ///< lambda elu(x, alpha)
+using Silu = Elementwise<"Silu", silu>;                       ///< x sigmoid(x)
+using Mish = Elementwise<"Mish", mish>;                       ///< x tanh(log(1 + exp(x)))
+using Tanh = Elementwise<"Tanh", tanh>;                       ///< tanh(x)
+using Tanhshrink = Elementwise<"Tanhshrink", tanhshrink>;     ///< x - tanh(x)
+using Sigmoid = Elementwise<"Sigmoid", sigmoid>;              ///< 1 / (1 + exp(-x))
+using LogSigmoid = Elementwise<"LogSigmoid", logsigmoid>;     ///< log(sigmoid(x))
+using Softsign = Elementwise<"Softsign", softsign>;           ///< x / (1 + |x|)
+using Hardsigmoid = Elementwise<"Hardsigmoid", hardsigmoid>;  ///< relu6(x + 3) / 6
+using Hardswish = Elementwise<"Hardswish", hardswish>;        ///< x relu6(x + 3) / 6
 
 /// x where x > 0, else negative_slope x
 class LeakyRelu final : public Module {

@@ -48,8 +48,10 @@ class Dropout final : public Module {
     if (!(p >= 0 && p <= 1)) fail<ConfigError>("[dropout] p must be in [0, 1], got ", p);
   }
   Variable operator()(const Variable& x) const {
-    if (!training() || p_ == 0) return x;
-    return forward([&] { return rng_.use([&](Rng& rng) { return dropout(x, p_, rng); }); });
+    return forward([&] {
+      if (!training() || p_ == 0) return x;
+      return rng_.use([&](Rng& rng) { return dropout(x, p_, rng); });
+    });
   }
   void members(Visitor& v) override { v("rng", rng_.state); }
 
@@ -65,8 +67,10 @@ class ChannelDropout final : public Module {
     if (!(p >= 0 && p <= 1)) fail<ConfigError>("[channel_dropout] p must be in [0, 1], got ", p);
   }
   Variable operator()(const Variable& x) const {
-    if (!training() || p_ == 0) return x;
-    return forward([&] { return rng_.use([&](Rng& rng) { return channel_dropout(x, p_, rng); }); });
+    return forward([&] {
+      if (!training() || p_ == 0) return x;
+      return rng_.use([&](Rng& rng) { return channel_dropout(x, p_, rng); });
+    });
   }
   void members(Visitor& v) override { v("rng", rng_.state); }
 
@@ -82,8 +86,10 @@ class DropPath final : public Module {
     if (!(p >= 0 && p <= 1)) fail<ConfigError>("[drop_path] p must be in [0, 1], got ", p);
   }
   Variable operator()(const Variable& x) const {
-    if (!training() || p_ == 0) return x;
-    return forward([&] { return rng_.use([&](Rng& rng) { return drop_path(x, p_, rng); }); });
+    return forward([&] {
+      if (!training() || p_ == 0) return x;
+      return rng_.use([&](Rng& rng) { return drop_path(x, p_, rng); });
+    });
   }
   void members(Visitor& v) override { v("rng", rng_.state); }
 

@@ -113,8 +113,8 @@ class Module {
   /// Parameters and floating buffers in another type, f32 or f64. Identities and masks stay, gradients are dropped; an
   /// optimizer is to be made anew. Errors: DTypeError; ConfigError for packed weights; then nothing has changed.
   void to(DType type);
-  /// "Linear": the class, without namespaces and template arguments.
-  std::string type_name() const;
+  /// "Linear": the class, without namespaces and template arguments. A template may say better what it stands for.
+  virtual std::string type_name() const;
 
   /// Forces training or evaluation for this module and all below it.
   void train() { set_mode(Mode::train); }

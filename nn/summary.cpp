@@ -23,7 +23,8 @@ class Outline final : public Visitor {
   struct Layer {
     LayerSummary row;
     bool has_modules = false;
-    bool worked = false;  // ran ops that count, of its own
+    bool worked = false;   // ran ops that count, of its own
+    bool forward = false;  // ran in Module::forward
   };
   std::vector<Layer> layers;
   std::unordered_map<const Module*, std::size_t> place_of;
@@ -46,7 +47,7 @@ class Outline final : public Visitor {
         layers[k].has_modules = true;
         break;
       }
-    place_of[&module] = layers.size();
+    if (!place_of.emplace(&module, layers.size()).second) return;  // one held twice has the place it is listed at first
     Layer& layer = layers.emplace_back();
     layer.row.name = name;
     layer.row.type = module.type_name();
@@ -89,7 +90,7 @@ class Counter final : public TapeObserver, public ModuleTrace {
       density = owner->second.density;
     }
     LayerSummary& row = outline_.layers[layer].row;
-    if (running_.empty() || layer != running_.back()) {  // nobody will say what its output is
+    if (!outline_.layers[layer].forward) {  // nobody says what its output is
       row.output = outputs[0].shape();
       row.ran = true;
     }
@@ -103,7 +104,9 @@ class Counter final : public TapeObserver, public ModuleTrace {
 
   void entered(const Module& module) override {
     const auto at = outline_.place_of.find(&module);
-    running_.push_back(at == outline_.place_of.end() ? (running_.empty() ? 0 : running_.back()) : at->second);
+    const bool listed = at != outline_.place_of.end();
+    running_.push_back(listed ? at->second : running_.empty() ? 0 : running_.back());
+    if (listed) outline_.layers[at->second].forward = true;
   }
   void left(const Module& module, const Variable& output) noexcept override {
     running_.pop_back();
@@ -163,11 +166,16 @@ Summary summarize(const Module& model, const std::function<Variable(Tape&)>& run
     tape.observe(counter);
     const Variable output = run(tape);
     tape.unobserve(counter);
-    total.ran = output.defined() || outline.layers[0].row.ran;
-    total.output = output.defined() ? output.shape() : outline.layers[0].row.output;
+    LayerSummary& whole = outline.layers[0].row;
+    if (output.defined()) {
+      whole.ran = true;
+      whole.output = output.shape();
+    }
+    total.ran = whole.ran;
+    total.output = whole.output;
+    total.type = whole.type;
   }
   total.name = "total";
-  total.type = outline.layers[0].row.type;
   for (Outline::Layer& layer : outline.layers) {
     const LayerSummary& row = layer.row;
     total.parameters += row.parameters;

@@ -9,7 +9,10 @@
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/core/rng.h"
+#include "espalier/nn/activation.h"
 #include "espalier/nn/conv.h"
+#include "espalier/nn/dropout.h"
+#include "espalier/nn/embedding.h"
 #include "espalier/nn/flatten.h"
 #include "espalier/nn/linear.h"
 #include "espalier/nn/module_list.h"
@@ -208,6 +211,73 @@ TEST(TypeNames, AreBare) {
   EXPECT_EQ(nn::Residual(nn::Linear(rng, 1, 1)).type_name(), "Residual");
   EXPECT_EQ(nn::Residual([](const Variable& x) { return x; }).type_name(), "Residual");
   EXPECT_EQ(nn::ModuleList<nn::Residual<nn::Linear>>().type_name(), "ModuleList");
+}
+
+TEST(Summary, ActivationsAreCalledAsTheirAliases) {
+  EXPECT_EQ(nn::Relu().type_name(), "Relu");
+  EXPECT_EQ(nn::LogSigmoid().type_name(), "LogSigmoid");
+  const Summary s = nn::summary(nn::Sequential(nn::Tanh(), nn::Silu()), Tensor::ones({2, 3}));
+  EXPECT_EQ(row(s, "0").type, "Tanh");
+  EXPECT_EQ(row(s, "1").type, "Silu");
+}
+
+TEST(Summary, LayersThatRestInEvaluationHaveRun) {
+  Rng rng(1);
+  const nn::Sequential model(nn::Dropout(rng, 0.5), nn::ChannelDropout(rng), nn::DropPath(rng));
+  for (const LayerSummary& layer : nn::summary(model, Tensor::ones({2, 3, 4})).layers) {
+    EXPECT_TRUE(layer.ran) << layer.name;
+    EXPECT_EQ(layer.output, (Shape{2, 3, 4}));
+  }
+}
+
+TEST(Summary, ATiedWeightDoesNotHideTheOutputOfItsLayer) {
+  class Language final : public nn::Module {
+   public:
+    explicit Language(Rng& rng) : table(rng, 7, 4), body(rng, 4, 4) {}
+    Variable operator()(const Tensor& index) const { return linear(body(table(index)), table.weight); }
+    void members(nn::Visitor& v) override { v("table", table)("body", body)("head.weight", table.weight); }
+    nn::Embedding table;
+    nn::Linear body;
+  };
+  Rng rng(1);
+  const Summary s = nn::summary(Language(rng), Tensor::zeros({2, 3}, DType::i64));
+  EXPECT_EQ(row(s, "table").output, (Shape{2, 3, 4}));
+  EXPECT_EQ(row(s, "table").macs, 6 * 4 * 7) << "of the product with its weight";
+  EXPECT_EQ(s.total.output, (Shape{2, 3, 7}));
+}
+
+TEST(Summary, ALayerListedTwiceHasOneRow) {
+  class Twice final : public nn::Module {
+   public:
+    explicit Twice(Rng& rng) : part(nn::Linear(rng, 4, 4)) {}
+    Variable operator()(const Variable& x) const { return part(part(x)); }
+    void members(nn::Visitor& v) override { v("first", part)("second", part); }
+    nn::Residual<nn::Linear> part;
+  };
+  Rng rng(1);
+  const Summary s = nn::summary(Twice(rng), Tensor::ones({2, 4}));
+  ASSERT_EQ(s.layers.size(), 1u);
+  EXPECT_EQ(s.layers[0].name, "first.body");
+  EXPECT_EQ(s.layers[0].output, (Shape{2, 4}));
+  EXPECT_EQ(s.layers[0].parameters, 20);
+  EXPECT_EQ(s.layers[0].macs, 2 * 2 * 16);
+}
+
+TEST(Summary, TheModelsOwnRowAgreesWithTheTotal) {
+  class Scaled final : public nn::Module {
+   public:
+    explicit Scaled(Rng& rng) : scale(rng.normal({6, 6})), last(rng, 6, 2) {}
+    Variable operator()(const Variable& x) const { return last(matmul(x, scale)); }
+    void members(nn::Visitor& v) override { v("scale", scale)("last", last); }
+    Parameter scale;
+    nn::Linear last;
+  };
+  Rng rng(1);
+  const Summary s = nn::summary(Scaled(rng), Tensor::ones({3, 6}));
+  EXPECT_EQ(row(s, "").output, (Shape{3, 2}));
+  EXPECT_EQ(s.total.output, (Shape{3, 2}));
+  EXPECT_EQ(row(s, "").type, "Scaled");
+  EXPECT_EQ(s.total.type, "Scaled");
 }
 
 }  // namespace
