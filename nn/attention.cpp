@@ -127,21 +127,34 @@ void KvCache::append(const Tensor& keys, const Tensor& values) {
   if (!fits(k_, keys) || !fits(v_, values) || keys.shape()[2] != values.shape()[2])
     fail<ShapeError>("[KvCache] keys ", keys.shape(), " and values ", values.shape(), " do not continue ", k_.shape(),
                      " and ", v_.shape(), ", [N, H, room, d]. Hint: begin a new sequence with a new cache");
+  check_same_dtype("KvCache", keys, values);
+  if (k_.defined() && k_.dtype() != keys.dtype())
+    fail<DTypeError>("[KvCache] keys and values are ", keys.dtype(), ", and those before them ", k_.dtype(),
+                     ". Hint: begin a new sequence with a new cache");
   const Index more = keys.shape()[2], room = k_.defined() ? k_.shape()[2] : 0;
-  auto grow = [&](Tensor& held, const Tensor& like) {
+  auto grown = [&](const Tensor& held, const Tensor& like) {
     Shape shape = like.shape();
     shape[2] = std::max<Index>({16, 2 * room, length_ + more});
     Tensor larger = Tensor::empty(shape, like.dtype());
     if (length_ > 0) larger.narrow(2, 0, length_).copy_from(held.narrow(2, 0, length_));
-    held = std::move(larger);
+    return larger;
   };
   if (!k_.defined() || length_ + more > room) {
-    grow(k_, keys);
-    grow(v_, values);
+    Tensor k = grown(k_, keys), v = grown(v_, values);
+    k_ = std::move(k);
+    v_ = std::move(v);
   }
   k_.narrow(2, length_, more).copy_from(keys);
   v_.narrow(2, length_, more).copy_from(values);
   length_ += more;
+}
+
+Tensor KvCache::seen(const Tensor& held) const {
+  if (!held.defined())
+    fail<ShapeError>(
+        "[KvCache] is empty, and what shape its keys and values will have is not known yet. Hint: ask "
+        "length() first");
+  return held.narrow(2, 0, length_);
 }
 
 MultiheadAttention::MultiheadAttention(Rng& rng, Index width, Index heads, MultiheadAttentionOptions options)

@@ -14,12 +14,14 @@ namespace espalier::nn {
 /// copy it to branch, assign {} to begin anew. Not differentiable.
 class KvCache final {
  public:
-  /// Adds keys and values [N, H, T, d] behind those it holds. Errors: ShapeError if N, H or d change. Cost: a copy of
-  /// T rows; what is held is copied only when the room is doubled.
+  /// Adds keys and values [N, H, T, d] behind those it holds. Errors: ShapeError if N, H or d change, DTypeError if the
+  /// element type does; then it is as it was. Cost: a copy of T rows; what is held is copied only when the room is
+  /// doubled.
   void append(const Tensor& keys, const Tensor& values);
   Index length() const noexcept { return length_; }
-  Tensor keys() const { return k_.narrow(2, 0, length_); }    ///< [N, H, length, d], a view
-  Tensor values() const { return v_.narrow(2, 0, length_); }  ///< [N, H, length, d], a view
+  /// [N, H, length, d], a view. Errors: ShapeError before the first append().
+  Tensor keys() const { return seen(k_); }
+  Tensor values() const { return seen(v_); }
   /// A copy has room of its own.
   KvCache() = default;
   KvCache(const KvCache& other);
@@ -28,6 +30,7 @@ class KvCache final {
   ~KvCache() = default;
 
  private:
+  Tensor seen(const Tensor& held) const;
   Tensor k_, v_;
   Index length_ = 0;
 };

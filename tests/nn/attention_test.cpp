@@ -286,6 +286,22 @@ TEST(MultiheadAttention, GeneratesWithACacheWhatItGivesAtOnce) {
   }
 }
 
+TEST(KvCache, ACallThatFailsLeavesItAsItWas) {
+  Rng rng(4);
+  const MultiheadAttention layer(rng, 4, 2);
+  MultiheadAttention wide = layer;
+  wide.to(DType::f64);
+  KvCache cache;
+  EXPECT_THROW(cache.keys(), ShapeError);
+  layer(rng.normal({1, 3, 4}), cache);
+  const Tensor keys = cache.keys().clone();
+  for (const Index more : {1, 40})  // within its room and beyond
+    EXPECT_THROW(wide(rng.normal({1, more, 4}, 0, 1, DType::f64), cache), DTypeError);
+  EXPECT_THROW(cache.append(Tensor::ones({1, 2, 1, 2}), Tensor::ones({1, 2, 1, 2}, DType::f64)), DTypeError);
+  EXPECT_EQ(cache.length(), 3);
+  EXPECT_TRUE(same_bytes(cache.keys(), keys));
+}
+
 TEST(KvCache, IsAValue) {
   KvCache cache;
   cache.append(Tensor::ones({1, 2, 3, 4}), Tensor::ones({1, 2, 3, 4}));
