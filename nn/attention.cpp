@@ -24,8 +24,32 @@ Tensor added(const Tensor& hides, DType type) {
   return map_with("mask", hides.to(type), [](auto v) { return static_cast<decltype(v)>(v == 0 ? 0.0 : -infinity); });
 }
 
+/// Shape of the scores.
+struct Scores {
+  Index batch, heads, queries, keys;
+};
+
+/// attn_mask as one that broadcasts to the scores. Errors: ShapeError.
+Variable fitted(const Variable& mask, const Scores& s) {
+  auto fits = [&](int axis, Index length) {
+    return mask.rank() < -axis || mask.shape()[axis] == 1 || mask.shape()[axis] == length;
+  };
+  const bool plane = fits(-1, s.keys) && fits(-2, s.queries);
+  if (mask.rank() == 3 && plane && mask.shape()[0] == s.batch * s.heads)
+    return reshape(mask, {s.batch, s.heads, mask.shape()[1], mask.shape()[2]});
+  const bool open = mask.rank() == 3 && mask.shape()[0] == 1;
+  if (plane && (open || mask.rank() <= 2 || (mask.rank() == 4 && fits(-3, s.heads) && fits(-4, s.batch)))) return mask;
+  fail<ShapeError>("[MultiheadAttention] attn_mask ", mask.shape(),
+                   " must be [L, S], [N, 1, L, S] with a mask of each "
+                   "sample, [1, H, L, S] with one of each head, or [N * H, L, S], here N = ",
+                   s.batch, ", H = ", s.heads, ", L = ", s.queries, ", S = ", s.keys,
+                   ". Hint: mask.unsqueeze(1) for one of each sample; keys to hide from all queries go to "
+                   "key_padding_mask [N, S]");
+}
+
 /// Both masks of a call as the op takes one: bool, true where a key is seen, or added to the scores.
-Variable mask_of(const AttentionCall& call, Index batch, Index keys, DType type) {
+Variable mask_of(const AttentionCall& call, const Scores& scores, DType type) {
+  const Index batch = scores.batch, keys = scores.keys;
   Tensor padding = call.key_padding_mask;
   if (padding.defined()) {
     if (padding.dtype() != DType::boolean)
@@ -35,8 +59,8 @@ Variable mask_of(const AttentionCall& call, Index batch, Index keys, DType type)
                        Shape{batch, keys});
     padding = padding.reshape({batch, 1, 1, keys});
   }
-  const Variable& mask = call.attn_mask;
-  if (!mask.defined()) return padding.defined() ? Variable(negated(padding)) : Variable();
+  if (!call.attn_mask.defined()) return padding.defined() ? Variable(negated(padding)) : Variable();
+  const Variable mask = fitted(call.attn_mask, scores);
   const bool is_bool = mask.dtype() == DType::boolean;
   if (!padding.defined()) return is_bool ? Variable(negated(mask.value())) : mask;
   return add(is_bool ? Variable(added(mask.value(), type)) : mask, added(padding, type));
@@ -181,8 +205,8 @@ AttentionResult multi_head_attention(const Variable& query, const Variable& key,
   const Index width = in_proj_weight.shape()[-1];
   check(query, key, value, {width, width, width});
   return attention_of(project(query, key, value, parts_of(in_proj_weight), in_proj_bias), heads,
-                      mask_of(call, query.shape()[0], key.shape()[1], query.dtype()), {.causal = call.causal},
-                      with_weights);
+                      mask_of(call, {query.shape()[0], heads, query.shape()[1], key.shape()[1]}, query.dtype()),
+                      {.causal = call.causal}, with_weights);
 }
 
 template <class F>
@@ -203,7 +227,8 @@ AttentionResult MultiheadAttention::attend(const Variable& query, const Variable
   check(query, key, value, {weights[0].shape()[1], weights[1].shape()[1], weights[2].shape()[1]});
   return with_options(call, [&](const AttentionOptions& options) {
     return attention_of(project(query, key, value, weights, optional(in_proj_bias)), heads(),
-                        mask_of(call, query.shape()[0], key.shape()[1], query.dtype()), options, with_weights);
+                        mask_of(call, {query.shape()[0], heads(), query.shape()[1], key.shape()[1]}, query.dtype()),
+                        options, with_weights);
   });
 }
 
@@ -214,7 +239,8 @@ Variable MultiheadAttention::operator()(const Variable& x, const AttentionCall& 
     check(x, x, x, {width, width, width});
     return with_options(call, [&](const AttentionOptions& options) {
       return out_proj(self_attention(linear(x, in_proj_weight, optional(in_proj_bias)), heads(),
-                                     mask_of(call, x.shape()[0], x.shape()[1], x.dtype()), options));
+                                     mask_of(call, {x.shape()[0], heads(), x.shape()[1], x.shape()[1]}, x.dtype()),
+                                     options));
     });
   });
 }

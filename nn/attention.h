@@ -38,7 +38,9 @@ class KvCache final {
 /// What a call sees. In all of them true, or -infinity, hides: PyTorch's meaning in this module, the opposite of
 /// scaled_dot_product_attention's.
 struct AttentionCall {
-  /// [L, S] or what broadcasts to [N, H, L, S]: bool, true where a query must not see a key; or added to the scores.
+  /// [L, S], or with four axes what broadcasts to [N, H, L, S] (of each sample: [N, 1, L, S]), or PyTorch's
+  /// [N * H, L, S]: bool, true where a query must not see a key; or added to the scores. No other mask of three axes is
+  /// taken: [N, L, S] and [H, L, S] cannot be told apart where N is H.
   Variable attn_mask = {};
   Tensor key_padding_mask = {};  ///< bool [N, S], true at keys that nobody sees
   bool causal = false;           ///< query i sees keys j <= i

@@ -254,6 +254,23 @@ TEST(MultiheadAttention, ReadsMasksAsPyTorchsModuleDoes) {
   EXPECT_TRUE(allclose(layer(x, {.attn_mask = hides, .key_padding_mask = padding}).value(), expected, 0, 1e-14));
 }
 
+TEST(MultiheadAttention, AMaskOfThreeAxesIsOfEachSampleAndHead) {
+  Rng rng(8);
+  const MultiheadAttention layer(rng, 4, 2, {.dtype = DType::f64});
+  const Tensor x = rng.normal({2, 5, 4}, 0, 1, DType::f64);
+  const Tensor each = Rng(3).normal({4, 5, 5}, 0, 1, DType::f64);
+  const Tensor expected = layer(x, {.attn_mask = each.reshape({2, 2, 5, 5})}).value();
+  EXPECT_TRUE(same_bytes(layer(x, {.attn_mask = each}).value(), expected));
+  EXPECT_TRUE(same_bytes(layer(x, x, x, {.attn_mask = each}).value(),
+                         layer(x, x, x, {.attn_mask = each.reshape({2, 2, 5, 5})}).value()));
+  const Tensor samples = each.narrow(0, 0, 2);  // as many as there are heads, too
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(x, {.attn_mask = samples}); }, "[N, 1, L, S]", "key_padding_mask"));
+  EXPECT_NO_THROW(layer(x, {.attn_mask = samples.unsqueeze(1)}));
+  EXPECT_NO_THROW(layer(x, {.attn_mask = samples.unsqueeze(0)}));
+  EXPECT_NO_THROW(layer(x, {.attn_mask = each.narrow(0, 0, 1)}));
+  EXPECT_THROW(layer(x, {.attn_mask = each.unsqueeze(0)}), ShapeError);
+}
+
 TEST(MultiheadAttention, ReadsItsHeadsOffTheWeight) {
   Rng rng(9);
   MultiheadAttention layer(rng, 8, 4, {.bias = false, .dtype = DType::f64});
