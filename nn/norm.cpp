@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "espalier/core/compare.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/elementwise.h"
 
@@ -13,12 +14,6 @@ Parameter filled(bool wanted, const Shape& shape, double value, DType type) {
   return wanted ? Parameter(Tensor::full(shape, value, type)) : Parameter();
 }
 
-/// The normalized shape of a layer without weights: the last axes of x.
-Shape last_axes(const Variable& x, int axes) {
-  const int left_out = std::max(0, x.rank() - axes);
-  return Shape(x.shape().span().subspan(static_cast<std::size_t>(left_out)));
-}
-
 /// x must be [N, C] with `axes` more, or one less if `or_less`.
 void check_axes(const char* layer, const Variable& x, int axes, bool or_less) {
   if (x.rank() == axes + 2 || (or_less && x.rank() == axes + 1)) [[likely]]
@@ -28,9 +23,11 @@ void check_axes(const char* layer, const Variable& x, int axes, bool or_less) {
                    lengths[axes], ", got ", x.shape());
 }
 
-/// (1 - share) running + share factor batch
-Tensor moved(const Tensor& running, const Tensor& batch, double share, double factor) {
-  return zip("batch_norm", kernels::binary().blend, running, batch.to(running.dtype()), 1 - share, share * factor);
+/// (1 - share) running + share factor batch in the channels of `sound`, else running.
+Tensor moved(const Tensor& running, const Tensor& batch, double share, double factor, const Tensor& sound) {
+  return where(
+      sound, zip("batch_norm", kernels::binary().blend, running, batch.to(running.dtype()), 1 - share, share * factor),
+      running);
 }
 
 }  // namespace
@@ -38,20 +35,18 @@ Tensor moved(const Tensor& running, const Tensor& batch, double share, double fa
 LayerNorm::LayerNorm(const Shape& shape, LayerNormOptions options)
     : weight(filled(options.affine, shape, 1, options.dtype)),
       bias(filled(options.affine && options.bias, shape, 0, options.dtype)),
-      axes_(shape.rank()),
+      shape_(shape),
       eps_(options.eps) {}
 Variable LayerNorm::operator()(const Variable& x) const {
   return forward([&] {
-    return layer_norm(x, weight.defined() ? weight.shape() : last_axes(x, axes_), optional(weight), optional(bias),
-                      eps_);
+    return layer_norm(x, weight.defined() ? weight.shape() : shape_, optional(weight), optional(bias), eps_);
   });
 }
 
 RmsNorm::RmsNorm(const Shape& shape, RmsNormOptions options)
-    : weight(filled(options.affine, shape, 1, options.dtype)), axes_(shape.rank()), eps_(options.eps) {}
+    : weight(filled(options.affine, shape, 1, options.dtype)), shape_(shape), eps_(options.eps) {}
 Variable RmsNorm::operator()(const Variable& x) const {
-  return forward(
-      [&] { return rms_norm(x, weight.defined() ? weight.shape() : last_axes(x, axes_), optional(weight), eps_); });
+  return forward([&] { return rms_norm(x, weight.defined() ? weight.shape() : shape_, optional(weight), eps_); });
 }
 
 GroupNorm::GroupNorm(Index groups, Index channels, GroupNormOptions options)
@@ -111,8 +106,9 @@ Variable BatchNorm<axes>::operator()(const Variable& x) const {
       const double batches = num_batches_tracked.value().item() + 1, n = static_cast<double>(batch.count);
       const double share = momentum_.value_or(1 / batches);
       num_batches_tracked.set(Tensor::full({}, batches, DType::i64));
-      running_mean.set(moved(running_mean.value(), batch.mean, share, 1));
-      running_var.set(moved(running_var.value(), batch.variance, share, n / (n - 1)));
+      const Tensor sound = logical_and(isfinite(batch.mean), isfinite(batch.variance));
+      running_mean.set(moved(running_mean.value(), batch.mean, share, 1, sound));
+      running_var.set(moved(running_var.value(), batch.variance, share, n / (n - 1), sound));
     }
     return y;
   });

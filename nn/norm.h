@@ -29,7 +29,7 @@ class LayerNorm final : public Module {
   Parameter weight, bias;
 
  private:
-  int axes_;
+  Shape shape_;  // of a layer without weights
   double eps_;
 };
 
@@ -51,7 +51,7 @@ class RmsNorm final : public Module {
   Parameter weight;
 
  private:
-  int axes_;
+  Shape shape_;  // of a layer without weights
   double eps_;
 };
 
@@ -116,6 +116,11 @@ struct BatchNormLayerOptions {
 ///   running = (1 - momentum) running + momentum batch (its variance by n - 1);
 /// in evaluation they are the running ones. Ioffe and Szegedy 2015. Errors: ShapeError, also for one value a channel in
 /// training.
+///
+/// A channel whose batch mean or variance is not finite keeps its running statistics, and the batch counts among those
+/// tracked all the same. PyTorch moves them, and one NaN stays in them for ever. Here an optimizer may skip the step of
+/// such a batch (Nonfinite::skip_step), and the model is to be afterwards as good as before; a NaN still comes out of
+/// the layer and is seen by the loss, by the optimizer and by Anomaly.
 template <int axes>
 class BatchNorm final : public Module {
  public:

@@ -88,7 +88,6 @@ TEST(LayerNorm, ListsWhatItHas) {
   EXPECT_EQ(names(LayerNorm(3)), (std::vector<std::string>{"weight", "bias"}));
   EXPECT_EQ(names(LayerNorm(3, {.bias = false})), (std::vector<std::string>{"weight"}));
   EXPECT_TRUE(names(LayerNorm(3, {.affine = false})).empty());
-  EXPECT_EQ(LayerNorm(3, {.affine = false})(Tensor::ones({2, 5})).shape(), (Shape{2, 5}));  // holds no size
   EXPECT_EQ(names(RmsNorm(3)), (std::vector<std::string>{"weight"}));
   EXPECT_EQ(names(GroupNorm(2, 4)), (std::vector<std::string>{"weight", "bias"}));
   EXPECT_TRUE(names(InstanceNorm2d(4)).empty());
@@ -275,6 +274,30 @@ TEST(NormLayers, LearnTheirScaleAndShift) {
       bias.set_value((Variable(bias.value()) - 1.0 * g[1].detach()).value());
     }
     EXPECT_LT(loss, 1e-4) << which;
+  }
+}
+
+TEST(LayerNorm, KeepsItsShapeWithoutWeights) {
+  EXPECT_THROW(LayerNorm(4, {.affine = false})(Tensor::ones({2, 5})), ShapeError);
+  EXPECT_THROW(LayerNorm(Shape{2, 4}, {.affine = false})(Tensor::ones({4})), ShapeError);
+  EXPECT_THROW(RmsNorm(4, {.affine = false})(Tensor::ones({2, 5})), ShapeError);
+  EXPECT_EQ(LayerNorm(4, {.affine = false})(Tensor::ones({2, 4})).shape(), (Shape{2, 4}));
+}
+
+TEST(BatchNorm, StatisticsThatAreNotFiniteDoNotStay) {
+  const double infinity = std::numeric_limits<double>::infinity();
+  for (const double poison : {std::nan(""), infinity, -infinity}) {
+    BatchNorm1d layer(2);
+    layer.train();
+    Tensor x = Tensor::from({1.0f, 2.0f, 3.0f, 6.0f}, {2, 2});
+    x.select(0, 1).select(0, 0).fill(poison);
+    const Tensor y = layer(x).value();
+    EXPECT_TRUE(std::isnan(y.at({0, 0}))) << "what comes out tells of it";
+    EXPECT_EQ(layer.running_mean.value().at({0}), 0);
+    EXPECT_EQ(layer.running_var.value().at({0}), 1);
+    EXPECT_NEAR(layer.running_mean.value().at({1}), 0.1 * 4, 1e-6) << "the other channel moves";
+    EXPECT_NEAR(layer.running_var.value().at({1}), 0.9 + 0.1 * 8, 1e-6);
+    EXPECT_EQ(layer.num_batches_tracked.value().item(), 1);
   }
 }
 
