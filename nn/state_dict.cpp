@@ -41,7 +41,7 @@ class Matcher {
       if (at == dict_.end()) continue;
       if (found && !(found->dtype() == at->second.dtype() && equal(*found, at->second)))
         fail<ConfigError>("[load_state_dict] ", quoted(names[0]), " and ", quoted(name),
-                          " are one parameter of the model, but two different tensors in the dictionary");
+                          " are one tensor of the model, but two different ones in the dictionary");
       found = &at->second;
     }
     if (!found) {
@@ -117,10 +117,14 @@ StateDictReport load_state_dict(Module& model, const StateDict& dict, StateDictO
                         " is packed: its zeros are fixed. Hint: load before compact(), or io::load a packed model");
     parameters.emplace_back(named.parameter, found);
   }
+  std::map<const Buffer*, std::vector<std::string>> names_of;  // a module held twice lists its buffers twice
   for (const NamedBuffer& named : model.buffers()) {
     known[named.name] = true;
-    buffers.emplace_back(named.buffer, matcher.find({named.name}, named.buffer->value()));
+    names_of[named.buffer].push_back(named.name);
   }
+  for (const NamedBuffer& named : model.buffers())
+    if (const std::vector<std::string>& names = names_of[named.buffer]; names[0] == named.name)
+      buffers.emplace_back(named.buffer, matcher.find(names, named.buffer->value()));
   matcher.find_unexpected(known);
   const StateDictReport report = matcher.report(options.strict);
   for (const auto& [parameter, tensor] : parameters)

@@ -31,10 +31,10 @@ struct StateDictReport {
   std::vector<std::string> unexpected;  ///< in the dictionary, not in the model
 };
 
-/// Writes values into the existing parameters and buffers; masks stay, and what they prune stays 0. One name of a tied
-/// parameter is enough. Generators ("rng") and counters of batches ("num_batches_tracked") may be there or not.
+/// Writes values into the existing parameters and buffers; masks stay, and what they prune stays 0. One name is enough of
+/// what has several: a tied parameter, or parameters and buffers of a module that is held twice. Generators ("rng") and counters of batches ("num_batches_tracked") may be there or not.
 /// Errors: ConfigError that lists all names that are missing or unexpected, if strict; ShapeError, DTypeError that list
-/// all that do not fit, strict or not; ConfigError for a packed weight, or names of a tied parameter that differ in
+/// all that do not fit, strict or not; ConfigError for a packed weight, or two names of one tensor that differ in
 /// value. Everything is checked before anything changes.
 StateDictReport load_state_dict(Module& model, const StateDict& dict, StateDictOptions options = {});
 

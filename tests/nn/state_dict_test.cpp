@@ -157,5 +157,34 @@ TEST(StateDict, LongListsAreCutShort) {
   EXPECT_TRUE(throws<ConfigError>([&] { nn::load_state_dict(model, {}); }, "'0.weight'", "and 32 more"));
 }
 
+TEST(StateDict, OneNameIsEnoughOfAModuleHeldTwice) {
+  class Twice final : public nn::Module {
+   public:
+    explicit Twice(Rng& rng) : part(rng) {}
+    void members(nn::Visitor& v) override { v("first", part)("second", part); }
+    Tied part;
+  };
+  Rng rng(1);
+  Twice model(rng);
+  model.part.mean.set(Tensor::from({1.0f, 2.0f, 3.0f}));
+  const nn::StateDict all = nn::state_dict(model);
+  for (const char* kept : {"first.", "second."}) {
+    nn::StateDict half;
+    for (const auto& [name, tensor] : all)
+      if (name.starts_with(kept)) half[name] = tensor;
+    Twice other(rng);
+    nn::load_state_dict(other, half);
+    EXPECT_TRUE(same_bytes(other.part.mean.value(), model.part.mean.value()));
+    EXPECT_TRUE(same_bytes(other.part.out.weight.value(), model.part.out.weight.value()));
+  }
+  for (const char* name : {"second.mean", "second.out.bias"}) {
+    nn::StateDict torn = all;
+    torn[name] = Tensor::full(torn[name].shape(), 9);
+    Twice other(rng);
+    EXPECT_TRUE(throws<ConfigError>([&] { nn::load_state_dict(other, torn); }, "one tensor of the model", name));
+    EXPECT_EQ(other.part.mean.value().at({0}), 0) << "nothing has changed";
+  }
+}
+
 }  // namespace
 }  // namespace espalier
