@@ -19,9 +19,11 @@ namespace {
 constexpr double infinity = std::numeric_limits<double>::infinity();
 
 /// Broadcasting here is nearly always a mistake: [N] against [N, 1].
-void check_same(const char* op, const Variable& x, const Variable& target) {
+void check_same(const char* op, const Variable& x, const Variable& target, const char* x_name = "x",
+                const char* target_name = "target") {
   if (!(x.shape() == target.shape()))
-    fail<ShapeError>("[", op, "] shapes differ: x ", x.shape(), ", target ", target.shape(), ". Hint: reshape() one");
+    fail<ShapeError>("[", op, "] shapes differ: ", x_name, " ", x.shape(), ", ", target_name, " ", target.shape(),
+                     ". Hint: reshape() one");
 }
 
 /// x - target.
@@ -66,10 +68,17 @@ Shape label_shape(const Shape& logits) {
   return shape;
 }
 
-void check_labels(const char* op, const Shape& logits, const Shape& labels) {
-  if (!(label_shape(logits) == labels))
-    fail<ShapeError>("[", op, "] labels ", labels, " for logits ", logits, "; they must be ", label_shape(logits),
-                     ", or class probabilities ", logits);
+void check_label_type(const char* op, const Tensor& labels) {
+  if (labels.dtype() != DType::i64)
+    fail<DTypeError>("[", op, "] labels must be i64, got ", labels.dtype(), " of shape ", labels.shape(),
+                     ". Hint: .to(DType::i64)");
+}
+/// `probabilities`: the loss takes them, too.
+void check_labels(const char* op, const Shape& logits, const Tensor& labels, bool probabilities) {
+  if (!(label_shape(logits) == labels.shape()))
+    fail<ShapeError>("[", op, "] labels ", labels.shape(), " for logits ", logits, "; they must be ",
+                     label_shape(logits), probabilities ? join(", or class probabilities ", logits) : std::string());
+  check_label_type(op, labels);
 }
 
 /// Losses of labels: the mean counts each by the weight of its label.
@@ -91,7 +100,7 @@ Variable reduce_labels(const Variable& losses, const Shape& shape, Reduction red
 
 Variable cross_entropy_of_labels(const Variable& logits, const Tensor& labels, const CrossEntropyOptions& o) {
   const Variable rows = class_rows("cross_entropy", logits);
-  check_labels("cross_entropy", logits.shape(), labels.shape());
+  check_labels("cross_entropy", logits.shape(), labels, true);
   const ClassOptions classes{o.weight, o.ignore_index, o.label_smoothing};
   const Tensor list = labels.rank() == 1 ? labels : labels.reshape({labels.size()});
   const Variable losses = softmax_cross_entropy(rows, list, classes);
@@ -132,7 +141,7 @@ Variable cross_entropy(const Variable& logits, const Variable& target, const Cro
 
 Variable nll_loss(const Variable& log_p, const Tensor& labels, const NllOptions& options) {
   const Variable rows = class_rows("nll_loss", log_p);
-  check_labels("nll_loss", log_p.shape(), labels.shape());
+  check_labels("nll_loss", log_p.shape(), labels, false);
   const ClassOptions classes{options.weight, options.ignore_index};
   const Tensor list = labels.reshape({labels.size()});
   return reduce_labels(nll(rows, list, classes), labels.shape(), options.reduction, list, classes);
@@ -141,6 +150,7 @@ Variable nll_loss(const Variable& log_p, const Tensor& labels, const NllOptions&
 Variable multi_margin_loss(const Variable& x, const Tensor& labels, const MultiMarginOptions& options) {
   if (x.rank() != 2 || !(labels.shape() == Shape{x.shape()[0]}))
     fail<ShapeError>("[multi_margin_loss] needs x [N, C] and labels [N], got ", x.shape(), " and ", labels.shape());
+  check_label_type("multi_margin_loss", labels);
   const Index n = x.shape()[0], classes = x.shape()[1];
   const Tensor column = labels.reshape({n, 1});
   const Variable own = gather(x, 1, column);
@@ -177,12 +187,10 @@ Variable poisson_nll_loss(const Variable& x, const Variable& target, PoissonNllO
   check_same("poisson_nll_loss", x, target);
   Variable losses =
       options.log_input ? sub(exp(x), mul(target, x)) : sub(x, mul(target, log(affine(x, 1, options.eps))));
-  if (options.full)
-    losses = add(losses, map_with("poisson_nll_loss", target.value(), [](auto t) {
-                   using T = decltype(t);
-                   return t > 1 ? t * std::log(t) - t + std::log(static_cast<T>(2 * std::numbers::pi) * t) / 2 : T(0);
-                 }));
-  return reduce(losses, options.reduction);
+  if (!options.full) return reduce(losses, options.reduction);
+  const Variable t = clamp(target, 1, infinity);  // log(target!) is next to 0 below
+  const Variable stirling = add(sub(mul(t, log(t)), t), affine(log(affine(t, 2 * std::numbers::pi, 0)), 0.5, 0));
+  return reduce(add(losses, mul(stirling, where_target(target, [](auto v) { return v > 1; }))), options.reduction);
 }
 
 Variable gaussian_nll_loss(const Variable& x, const Variable& target, const Variable& variances,
@@ -233,8 +241,8 @@ Variable kl_div(const Variable& x, const Variable& target, KlDivOptions options)
 // --- pairs and distances --------------------------------------------------------------------------------------------
 
 Variable margin_ranking_loss(const Variable& a, const Variable& b, const Variable& target, MarginOptions options) {
-  check_same("margin_ranking_loss", a, b);
-  check_same("margin_ranking_loss", a, target);
+  check_same("margin_ranking_loss", a, b, "a", "b");
+  check_same("margin_ranking_loss", a, target, "a");
   return reduce(positive_part(affine(mul(target, sub(a, b)), -1, options.margin)), options.reduction);
 }
 
@@ -246,7 +254,7 @@ Variable hinge_embedding_loss(const Variable& x, const Variable& target, MarginO
 }
 
 Variable cosine_embedding_loss(const Variable& a, const Variable& b, const Variable& target, MarginOptions options) {
-  check_same("cosine_embedding_loss", a, b);
+  check_same("cosine_embedding_loss", a, b, "a", "b");
   Shape due = a.shape();
   if (due.rank() < 1 || due.rank() > 2) fail<ShapeError>("[cosine_embedding_loss] needs [N, n] or [n], got ", due);
   due.erase(due.rank() - 1);
@@ -266,8 +274,8 @@ Variable soft_margin_loss(const Variable& x, const Variable& target, LossOptions
 
 Variable triplet_margin_loss(const Variable& anchor, const Variable& positive, const Variable& negative,
                              TripletOptions options) {
-  check_same("triplet_margin_loss", anchor, positive);
-  check_same("triplet_margin_loss", anchor, negative);
+  check_same("triplet_margin_loss", anchor, positive, "anchor", "positive");
+  check_same("triplet_margin_loss", anchor, negative, "anchor", "negative");
   const double p = options.p;
   if (!(p > 0 && p < infinity)) fail<ConfigError>("[triplet_margin_loss] p must be above 0 and finite, got ", p);
   auto distance = [&](const Variable& u, const Variable& v) {

@@ -75,7 +75,7 @@ struct PoissonNllOptions {
   double eps = 1e-8;
   Reduction reduction = Reduction::mean;
 };
-/// exp(x) - target x, or x - target log(x + eps).
+/// exp(x) - target x, or x - target log(x + eps); Stirling's part, for targets above 1, is t log t - t + log(2 pi t) / 2.
 Variable poisson_nll_loss(const Variable& x, const Variable& target, PoissonNllOptions options = {});
 struct GaussianNllOptions {
   bool full = false;  ///< add log(2 pi) / 2
@@ -93,7 +93,8 @@ struct BceOptions {
   Tensor weight = {};  ///< of each element; broadcasts
   Reduction reduction = Reduction::mean;
 };
-/// -(t log p + (1 - t) log(1 - p)) for probabilities p, the logarithms held above -100.
+/// -(t log p + (1 - t) log(1 - p)) for probabilities p, the logarithms held above -100. Errors: also ConfigError for a p
+/// outside [0, 1]; a NaN passes, for the optimizer to find.
 Variable binary_cross_entropy(const Variable& p, const Variable& target, const BceOptions& options = {});
 struct BceWithLogitsOptions {
   Tensor weight = {};      ///< of each element; broadcasts

@@ -327,8 +327,12 @@ Variable log_odds(const Variable& p) {
 
 Variable probability_cross_entropy(const Variable& p, const Variable& target) {
   check_same_shape("probability_cross_entropy", p, target);
-  Tensor y = zip_with("probability_cross_entropy", p.value(), target.value(),
-                      [](auto v, auto t) { return -(t * held(std::log(v)) + (1 - t) * held(std::log1p(-v))); });
+  Tensor y = zip_with("probability_cross_entropy", p.value(), target.value(), [](auto v, auto t) {
+    if (v < 0 || v > 1) [[unlikely]]
+      fail<ConfigError>("[probability_cross_entropy] a probability is ", static_cast<double>(v),
+                        ", outside [0, 1]. Hint: binary_cross_entropy_with_logits() takes logits");
+    return -(t * held(std::log(v)) + (1 - t) * held(std::log1p(-v)));
+  });
   if (!recording(p, target)) return y;
   return record("probability_cross_entropy", std::move(y), {&p, &target},
                 [p = Saved(p), t = Saved(target)](const Variable& g, Wants wants) {

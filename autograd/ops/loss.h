@@ -34,7 +34,8 @@ Variable sigmoid_cross_entropy(const Variable& x, const Variable& target, const 
 Variable huber(const Variable& x, double delta);
 
 /// y = -(t log p + (1 - t) log(1 - p)), each logarithm at least -100, so that p = 0 and p = 1 stay finite.
-/// Gradient: dp = g (p - t) / max(p (1 - p), 1e-12), dt = g (log(1 - p) - log p). Errors: ShapeError, DTypeError.
+/// Gradient: dp = g (p - t) / max(p (1 - p), 1e-12), dt = g (log(1 - p) - log p). Errors: ShapeError, DTypeError;
+/// ConfigError for a p outside [0, 1].
 Variable probability_cross_entropy(const Variable& p, const Variable& target);
 
 }  // namespace espalier

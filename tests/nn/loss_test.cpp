@@ -6,8 +6,10 @@
 #include <cmath>
 #include <functional>
 #include <limits>
+#include <numbers>
 
 #include "espalier/autograd/gradcheck.h"
+#include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/core/rng.h"
 #include "tests/support.h"
@@ -233,6 +235,29 @@ TEST(Losses, LargeFloatsStayFinite) {
   const Tensor x = Tensor::from({1e4f, -1e4f}), t = Tensor::from({0.f, 1.f});
   EXPECT_EQ(binary_cross_entropy_with_logits(x, t).item(), 1e4);
   EXPECT_EQ(soft_margin_loss(x, Tensor::from({-1.f, 1.f})).item(), 1e4);
+}
+
+TEST(Losses, StirlingsPartIsInTheTargetsGradient) {
+  const Tensor x = random({6}, 1), t = doubles({0.2, 0.9, 1.5, 2, 3.25, 7}, {6});
+  const PoissonNllOptions full{.full = true, .reduction = Reduction::none}, plain{.reduction = Reduction::none};
+  Tape tape;
+  const Variable target = tape.watch(t);
+  const Variable stirling = sub(poisson_nll_loss(x, target, full), poisson_nll_loss(x, target, plain));
+  const Tensor slope = tape.gradient(sum(stirling), {target})[0].value();
+  for (Index i = 0; i < 6; ++i) {
+    const double n = t.at({i});
+    const double expected = n > 1 ? n * std::log(n) - n + std::log(2 * std::numbers::pi * n) / 2 : 0;
+    EXPECT_NEAR(stirling.value().at({i}), expected, 1e-14);
+    EXPECT_NEAR(slope.at({i}), n > 1 ? std::log(n) + 1 / (2 * n) : 0, 1e-14) << n;
+  }
+}
+
+TEST(Losses, WhatIsNoProbabilityIsAnError) {
+  const Tensor t = Tensor::from({1.0, 0.0});
+  EXPECT_THROW(binary_cross_entropy(Tensor::from({0.5, -0.1}), t), ConfigError);
+  EXPECT_THROW(binary_cross_entropy(Tensor::from({1.1, 0.5}), t), ConfigError);
+  EXPECT_EQ(binary_cross_entropy(Tensor::from({1.0, 0.0}), t).item(), 0);
+  EXPECT_TRUE(std::isnan(binary_cross_entropy(Tensor::from({0.5, std::nan("")}), t).item()));
 }
 
 }  // namespace
