@@ -61,7 +61,7 @@ void zip_rows(const kernels::BinaryVariants<T>& kernel, Index grain, const T* a,
 void check_same_dtype(const char* op, const Tensor& a, const Tensor& b) {
   if (a.dtype() != b.dtype()) [[unlikely]]
     fail<DTypeError>("[", op, "] element types differ: ", a.dtype(), " and ", b.dtype(), ", of shapes ", a.shape(),
-                     " and ", b.shape(), ". Hint: .to(DType::", a.dtype(), ")");
+                     " and ", b.shape(), ". Hint: .to(DType::", is_floating(a.dtype()) ? a.dtype() : b.dtype(), ")");
 }
 
 namespace {
