@@ -11,6 +11,8 @@
 #include <cxxabi.h>
 #endif
 
+#include "espalier/nn/for_each_module.h"
+
 namespace espalier::nn {
 
 thread_local constinit ModuleTrace* ModuleTrace::current_ = nullptr;
@@ -142,16 +144,9 @@ namespace {
 
 /// The module itself and all below it.
 std::vector<Module*> all_of(Module& module) {
-  class Collector final : public Visitor {
-   public:
-    std::vector<Module*> modules;
-
-   private:
-    void on_module(const std::string&, Module& m) override { modules.push_back(&m); }
-  } collector;
-  collector.modules.push_back(&module);
-  module.members(collector);
-  return std::move(collector.modules);
+  std::vector<Module*> modules;
+  for_each_module(module, [&](Module& m) { modules.push_back(&m); });
+  return modules;
 }
 
 std::string demangled(const char* name) {
