@@ -103,6 +103,7 @@ std::vector<Row> rows() {
       {"nn.PReLU()", [](Rng&) { return layer<nn::PRelu>(); }, {{"weight", {1}}}},
       {"nn.PReLU(3)", [](Rng&) { return layer<nn::PRelu>(3); }, {{"weight", {3}}}},
       {"nn.Embedding(7, 3)", [](Rng& rng) { return layer<nn::Embedding>(rng, 7, 3); }, {{"weight", {7, 3}}}},
+      {"nn.EmbeddingBag(7, 3)", [](Rng& rng) { return layer<nn::EmbeddingBag>(rng, 7, 3); }, {{"weight", {7, 3}}}},
       {"nn.Dropout(0.5)", [](Rng& rng) { return layer<nn::Dropout>(rng, 0.5); }, {}},
       {"nn.RNN(3, 2, num_layers=2, bidirectional=True)",
        [](Rng& rng) { return layer<nn::Rnn>(rng, 3, 2, nn::RecurrentOptions{.num_layers = 2, .bidirectional = true}); },
