@@ -1,6 +1,11 @@
 // Sequential: layers, functions and lambdas of one Variable, one after the other, as a value.
 //
 //   nn::Sequential net(nn::Linear(rng, 2, 10), sigmoid, nn::Linear(rng, 10, 1));
+//
+// A function goes in by its name if the name stands for one function of one Variable: relu, sigmoid, gelu, ... One with
+// further arguments goes in as its layer, nn::LeakyRelu(0.1), or in a lambda. Where C's functions are in sight, as
+// behind `using namespace espalier`, the bare names of mathematics (tanh, exp, sin, ...) stand for two: write
+// espalier::tanh or nn::Tanh(). push_back(tanh) needs neither.
 #pragma once
 
 #include <concepts>
@@ -46,7 +51,7 @@ class Sequential final : public Module {
   }
   Sequential& operator=(Sequential&&) noexcept = default;
 
-  template <class F>
+  template <class F = Variable (*)(const Variable&)>  // which of several functions of one name is meant
   requires is_step<F>
   void push_back(F&& step) { steps_.push_back(std::make_unique<Holds<std::decay_t<F>>>(std::forward<F>(step))); }
   std::size_t size() const noexcept { return steps_.size(); }

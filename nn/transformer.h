@@ -12,10 +12,19 @@
 
 namespace espalier::nn {
 
+/// A function, lambda or layer of one Variable. Beyond what a std::function takes, the name of an overloaded function:
+/// `.activation = tanh` where C's ::tanh is in sight, too. One with more arguments goes in as its layer
+/// (`nn::LeakyRelu(0.1)`) or in a lambda.
+class UnaryFunction : public std::function<Variable(const Variable&)> {
+ public:
+  using function::function;
+  UnaryFunction(Variable (*f)(const Variable&)) : function(f) {}  // NOLINT: a function is one
+};
+
 struct TransformerOptions {
-  Index feedforward = 2048;                                    ///< width of the hidden layer
-  std::function<Variable(const Variable&)> activation = relu;  ///< between linear1 and linear2
-  bool norm_first = false;                                     ///< norm before each part instead of behind the sum
+  Index feedforward = 2048;         ///< width of the hidden layer
+  UnaryFunction activation = relu;  ///< between linear1 and linear2: relu, gelu, ...
+  bool norm_first = false;          ///< norm before each part instead of behind the sum
   double dropout = 0;  ///< of attention weights, behind attention, inside the feed-forward and behind it, in training
   bool bias = true;
   double eps = 1e-5;
@@ -41,7 +50,7 @@ class TransformerEncoderLayer final : public Module {
   std::optional<Dropout> dropout, dropout1, dropout2;
 
  private:
-  std::function<Variable(const Variable&)> activation_;
+  UnaryFunction activation_;
   bool norm_first_;
 };
 
@@ -64,7 +73,7 @@ class TransformerDecoderLayer final : public Module {
   std::optional<Dropout> dropout, dropout1, dropout2, dropout3;
 
  private:
-  std::function<Variable(const Variable&)> activation_;
+  UnaryFunction activation_;
   bool norm_first_;
 };
 

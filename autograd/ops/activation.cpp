@@ -83,7 +83,7 @@ Variable gelu_tanh_slope(const Variable& x) {
 
 }  // namespace
 
-Variable gelu(const Variable& x, GeluForm form) {
+Variable GeluFunction::operator()(const Variable& x, GeluForm form) const {
   if (form == GeluForm::tanh)
     return from_input("gelu", unary().gelu_tanh, x, [](const Variable& g, const Variable& v) {
       return fused("gelu_backward", backward().gelu_tanh, g, v, [&] { return mul(g, gelu_tanh_slope(v)); });

@@ -16,7 +16,10 @@ Variable softsign(const Variable& x);    ///< x / (1 + |x|)
 Variable tanhshrink(const Variable& x);  ///< x - tanh(x)
 enum class GeluForm { exact, tanh };
 /// x Phi(x), Phi the normal distribution; or x/2 (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))). Hendrycks and Gimpel 2016.
-Variable gelu(const Variable& x, GeluForm form = GeluForm::exact);
+/// An object, so that its bare name stands for the function of x alone: in a Sequential, as an activation.
+inline constexpr struct GeluFunction {
+  Variable operator()(const Variable& x, GeluForm form = GeluForm::exact) const;
+} gelu{};
 Variable silu(const Variable& x);  ///< x sigmoid(x), also called swish. Elfwing, Uchibe and Doya 2017
 Variable mish(const Variable& x);  ///< x tanh(log(1 + exp(x))). Misra 2019
 

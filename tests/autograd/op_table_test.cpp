@@ -292,18 +292,19 @@ INSTANTIATE_TEST_SUITE_P(Ops, OpTable, ::testing::ValuesIn(op_cases()), [](const
 
 // --- the table is complete -------------------------------------------------------------------------------------------
 
-/// Functions declared in the headers of autograd/ops that return a Variable, or several.
+/// Functions declared in the headers of autograd/ops that return a Variable, or several; and objects that are called.
 std::set<std::string> declared_ops() {
   std::set<std::string> names;
   const std::regex comment("//[^\n]*"),
-      declaration(R"((?:Variable|std::vector<Variable>|\w+Result)\s+([a-z]\w*)\s*\()");
+      declaration(R"((?:Variable|std::vector<Variable>|\w+Result)\s+([a-z]\w*)\s*\()"), object(R"(\} ([a-z]\w*)\{\};)");
   for (const auto& entry : std::filesystem::directory_iterator(ESPALIER_SOURCE_DIR "/autograd/ops")) {
     if (entry.path().extension() != ".h") continue;
     std::stringstream text;
     text << std::ifstream(entry.path()).rdbuf();
     const std::string code = std::regex_replace(text.str(), comment, "");
-    for (auto it = std::sregex_iterator(code.begin(), code.end(), declaration); it != std::sregex_iterator(); ++it)
-      if (!(*it)[1].str().starts_with("operator")) names.insert((*it)[1]);
+    for (const std::regex& form : {declaration, object})
+      for (auto it = std::sregex_iterator(code.begin(), code.end(), form); it != std::sregex_iterator(); ++it)
+        if (!(*it)[1].str().starts_with("operator")) names.insert((*it)[1]);
   }
   return names;
 }

@@ -1,13 +1,18 @@
 #include "espalier/nn/sequential.h"
 
 #include <gtest/gtest.h>
+#include <math.h>  // NOLINT: puts ::tanh in sight
 
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/core/rng.h"
 #include "espalier/nn/activation.h"
+#include "espalier/nn/embedding.h"
+#include "espalier/nn/flatten.h"
 #include "espalier/nn/linear.h"
+#include "espalier/nn/summary.h"
+#include "espalier/nn/transformer.h"
 #include "tests/support.h"
 
 namespace espalier {
@@ -108,6 +113,20 @@ TEST(Sequential, TrainAndEvalReachEveryStep) {
   EXPECT_FALSE(net.get<nn::Linear>(0).training());
 }
 
+TEST(Sequential, BeginsWithAnEmbedding) {
+  Rng rng(1);
+  const nn::Sequential net(nn::Embedding(rng, 10, 3), nn::Flatten(), nn::Linear(rng, 12, 2));
+  const Tensor index = Tensor::from<Index>({1, 2, 3, 4, 9, 0, 9, 1}, {2, 4});
+  EXPECT_EQ(net(index).shape(), (Shape{2, 2}));
+  const nn::Summary summary = nn::summary(net, index);
+  ASSERT_EQ(summary.layers.size(), 3u) << summary;
+  EXPECT_EQ(summary.layers[0].type, "Embedding");
+  EXPECT_EQ(summary.layers[0].output, (Shape{2, 4, 3}));
+  EXPECT_EQ(summary.layers[2].macs, 2 * 12 * 2);
+  EXPECT_EQ(summary.total.parameters, 30 + 26);
+  EXPECT_TRUE(throws<DTypeError>([&] { net(Tensor::zeros({2, 4})); }, "i64"));
+}
+
 TEST(Sequential, Trains) {
   Rng rng(1);
   const nn::Sequential net = make(rng);
@@ -143,3 +162,39 @@ TEST(Sequential, AssigningOtherKindsOfStepsLeavesTheModeAlone) {
 
 }  // namespace
 }  // namespace espalier
+
+// --- names of functions, as they stand in a user's file --------------------------------------------------------------
+
+namespace {
+
+using namespace espalier;
+using espalier::testing::same_bytes;
+
+TEST(Sequential, TakesNamesOfFunctionsOutsideTheNamespaceToo) {
+  Rng rng(1);
+  const nn::Sequential net(nn::Linear(rng, 2, 3), gelu, relu, espalier::tanh);
+  nn::Sequential pushed;
+  pushed.push_back(net);
+  pushed.push_back(tanh);
+  const Tensor x = rng.normal({4, 2});
+  EXPECT_TRUE(same_bytes(pushed(x).value(), tanh(net(x)).value()));
+  EXPECT_TRUE(same_bytes(gelu(x).value(), nn::Gelu()(x).value()));
+}
+
+TEST(TransformerOptions, TakeAnyFunctionOfOneVariable) {
+  const Tensor x = Tensor::from({-2.0f, -0.5f, 0.0f, 3.0f});
+  auto gives = [&](const nn::TransformerOptions& options, const Variable& expected) {
+    EXPECT_TRUE(same_bytes(options.activation(x).value(), expected.value()));
+  };
+  gives({}, relu(x));
+  gives({.activation = relu}, relu(x));
+  gives({.activation = gelu}, gelu(x));
+  gives({.activation = tanh}, tanh(Variable(x)));
+  gives({.activation = nn::LeakyRelu(0.2)}, leaky_relu(x, 0.2));
+  gives({.activation = [](const Variable& v) { return gelu(v, GeluForm::tanh); }}, gelu(x, GeluForm::tanh));
+  Rng rng(1);
+  const nn::TransformerEncoderLayer layer(rng, 4, 2, {.feedforward = 8, .activation = gelu});
+  EXPECT_EQ(layer(rng.normal({1, 3, 4})).shape(), (Shape{1, 3, 4}));
+}
+
+}  // namespace
