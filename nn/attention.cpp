@@ -71,6 +71,28 @@ Variable joined(const Variable& y) {
   return reshape(transpose(y, 1, 2), {y.shape()[0], y.shape()[2], y.shape()[1] * y.shape()[3]});
 }
 
+/// [N, T, H d] -> [N, H, T, d]
+Variable split(const Variable& y, Index heads) {
+  return transpose(reshape(y, {y.shape()[0], y.shape()[1], heads, y.shape()[2] / std::max<Index>(1, heads)}), 1, 2);
+}
+
+/// One sequence [T, E] as a batch of one, as `query` is.
+Variable batched(const Variable& x, const Variable& query) { return query.rank() == 2 ? unsqueeze(x, 0) : x; }
+AttentionCall batched(AttentionCall call, const Variable& query) {
+  if (Tensor& padding = call.key_padding_mask; query.rank() == 2 && padding.defined()) padding = padding.unsqueeze(0);
+  return call;
+}
+/// And back. Weights of attention have an axis more, or two.
+Variable unbatched(const Variable& y, const Variable& query) {
+  return query.rank() == 2 && y.defined() ? squeeze(y, 0) : y;
+}
+
+void refuse_to_record() {
+  if (Tape::recording())
+    fail<GradError>(
+        "[MultiheadAttention] a KvCache holds no gradients. Hint: generate without a Tape, or under NoTape");
+}
+
 /// Last axes that query, key and value must have.
 struct Widths {
   Index query, key, value;
@@ -78,9 +100,9 @@ struct Widths {
 /// Errors: ShapeError unless all are [N, length, width] of one N, with as many keys as values.
 void check(const Variable& query, const Variable& key, const Variable& value, const Widths& widths) {
   auto fits = [&](const Variable& v, Index width) {
-    return v.rank() == 3 && v.shape()[2] == width && v.shape()[0] == query.shape()[0];
+    return v.rank() == 3 && v.shape()[2] == width && v.shape()[0] == key.shape()[0];
   };
-  if (fits(query, widths.query) && fits(key, widths.key) && fits(value, widths.value) &&
+  if (fits(key, widths.key) && fits(query, widths.query) && fits(value, widths.value) &&
       key.shape()[1] == value.shape()[1]) [[likely]]
     return;
   if (widths.key == widths.query && widths.value == widths.query)
@@ -101,14 +123,11 @@ Variable rows_of(const Variable& weight, Index part) {
 
 /// Attention of the projected [N, T, H d].
 AttentionResult attention_of(const std::array<Variable, 3>& projected, Index heads, const Variable& mask,
-                             const AttentionOptions& options, bool with_weights) {
-  auto split = [heads](const Variable& y) {  // [N, H, T, d]
-    return transpose(reshape(y, {y.shape()[0], y.shape()[1], heads, y.shape()[2] / std::max<Index>(1, heads)}), 1, 2);
-  };
-  const Variable q = split(projected[0]), k = split(projected[1]), v = split(projected[2]);
+                             const AttentionOptions& options, const AttentionCall& call, bool with_weights) {
+  const Variable q = split(projected[0], heads), k = split(projected[1], heads), v = split(projected[2], heads);
   if (!with_weights) return {joined(scaled_dot_product_attention(q, k, v, mask, options)), {}};
   const AttentionResult result = attention_with_weights(q, k, v, mask, options);
-  return {joined(result.output), mean(result.weights, {1})};
+  return {joined(result.output), call.average_attn_weights ? mean(result.weights, {1}) : result.weights};
 }
 
 bool one_width(Index width, const MultiheadAttentionOptions& o) {
@@ -181,6 +200,15 @@ Tensor KvCache::seen(const Tensor& held) const {
   return held.narrow(2, 0, length_);
 }
 
+void KvCache::rewind(Index length) {
+  if (length < 0 || length > length_)
+    fail<IndexError>("[KvCache] cannot go back to ", length, " positions, it holds ", length_);
+  if (length == 0)
+    *this = {};  // a sequence of any shape may begin
+  else
+    length_ = length;
+}
+
 MultiheadAttention::MultiheadAttention(Rng& rng, Index width, Index heads, MultiheadAttentionOptions options)
     : in_proj_weight(projection(rng, 3 * width, width, one_width(width, options), options)),
       q_proj_weight(projection(rng, width, width, !one_width(width, options), options)),
@@ -206,12 +234,11 @@ AttentionResult multi_head_attention(const Variable& query, const Variable& key,
   check(query, key, value, {width, width, width});
   return attention_of(project(query, key, value, parts_of(in_proj_weight), in_proj_bias), heads,
                       mask_of(call, {query.shape()[0], heads, query.shape()[1], key.shape()[1]}, query.dtype()),
-                      {.causal = call.causal}, with_weights);
+                      {.causal = call.causal}, call, with_weights);
 }
 
 template <class F>
-auto MultiheadAttention::with_options(const AttentionCall& call, const F& f) const {
-  AttentionOptions options{.causal = call.causal};
+auto MultiheadAttention::with_options(AttentionOptions options, const F& f) const {
   if (!rng_ || !training()) return f(options);
   return rng_->use([&](Rng& rng) {
     options.dropout = dropout_;
@@ -220,27 +247,32 @@ auto MultiheadAttention::with_options(const AttentionCall& call, const F& f) con
   });
 }
 
+std::array<Variable, 3> MultiheadAttention::weights() const {
+  return joint() ? parts_of(in_proj_weight) : std::array<Variable, 3>{q_proj_weight, k_proj_weight, v_proj_weight};
+}
+
 AttentionResult MultiheadAttention::attend(const Variable& query, const Variable& key, const Variable& value,
                                            const AttentionCall& call, bool with_weights) const {
-  const std::array<Variable, 3> weights =
-      joint() ? parts_of(in_proj_weight) : std::array<Variable, 3>{q_proj_weight, k_proj_weight, v_proj_weight};
-  check(query, key, value, {weights[0].shape()[1], weights[1].shape()[1], weights[2].shape()[1]});
-  return with_options(call, [&](const AttentionOptions& options) {
-    return attention_of(project(query, key, value, weights, optional(in_proj_bias)), heads(),
-                        mask_of(call, {query.shape()[0], heads(), query.shape()[1], key.shape()[1]}, query.dtype()),
-                        options, with_weights);
+  const std::array<Variable, 3> w = weights();
+  const Variable q = batched(query, query), k = batched(key, query), v = batched(value, query);
+  check(q, k, v, {w[0].shape()[1], w[1].shape()[1], w[2].shape()[1]});
+  const Variable mask = mask_of(batched(call, query), {q.shape()[0], heads(), q.shape()[1], k.shape()[1]}, q.dtype());
+  const AttentionResult result = with_options({.causal = call.causal}, [&](const AttentionOptions& options) {
+    return attention_of(project(q, k, v, w, optional(in_proj_bias)), heads(), mask, options, call, with_weights);
   });
+  return {unbatched(result.output, query), unbatched(result.weights, query)};
 }
 
 Variable MultiheadAttention::operator()(const Variable& x, const AttentionCall& call) const {
   return forward([&] {
     if (!joint()) return out_proj(attend(x, x, x, call, false).output);
     const Index width = in_proj_weight.shape()[1];
-    check(x, x, x, {width, width, width});
-    return with_options(call, [&](const AttentionOptions& options) {
-      return out_proj(self_attention(linear(x, in_proj_weight, optional(in_proj_bias)), heads(),
-                                     mask_of(call, {x.shape()[0], heads(), x.shape()[1], x.shape()[1]}, x.dtype()),
-                                     options));
+    const Variable in = batched(x, x);
+    check(in, in, in, {width, width, width});
+    const Variable mask = mask_of(batched(call, x), {in.shape()[0], heads(), in.shape()[1], in.shape()[1]}, x.dtype());
+    return with_options({.causal = call.causal}, [&](const AttentionOptions& options) {
+      const Variable projected = linear(in, in_proj_weight, optional(in_proj_bias));
+      return out_proj(unbatched(self_attention(projected, heads(), mask, options), x));
     });
   });
 }
@@ -258,23 +290,63 @@ AttentionResult MultiheadAttention::with_weights(const Variable& query, const Va
   });
 }
 
-Variable MultiheadAttention::operator()(const Variable& x, KvCache& cache) const {
+Variable MultiheadAttention::operator()(const Variable& x, KvCache& cache, const AttentionCall& call) const {
   return forward([&] {
     if (!joint())
       fail<ConfigError>(
           "[MultiheadAttention] a KvCache is of self-attention, and here keys and values have widths of their own");
     const Index width = in_proj_weight.shape()[1];
-    check(x, x, x, {width, width, width});
-    if (Tape::recording())
-      fail<GradError>(
-          "[MultiheadAttention] a KvCache holds no gradients. Hint: generate without a Tape, or under "
-          "NoTape");
-    const Index n = x.shape()[0], length = x.shape()[1], before = cache.length();
-    const Tensor qkv = linear(x, in_proj_weight, optional(in_proj_bias)).value();
+    const Variable in = batched(x, x);
+    check(in, in, in, {width, width, width});
+    refuse_to_record();
+    const Index n = in.shape()[0], length = in.shape()[1], before = cache.length();
+    const Variable mask = mask_of(batched(call, x), {n, heads(), length, before + length}, x.dtype());
+    const Tensor qkv = linear(in, in_proj_weight, optional(in_proj_bias)).value();
     const Tensor apart = qkv.reshape({n, length, 3, heads(), head_width_}).permute({2, 0, 3, 1, 4});
+    const detail::CacheGuard guard(cache);
     cache.append(apart.select(0, 1), apart.select(0, 2));
-    return out_proj(joined(scaled_dot_product_attention(apart.select(0, 0), cache.keys(), cache.values(), {},
-                                                        {.causal = true, .causal_offset = before})));
+    return with_options({.causal = true, .causal_offset = before}, [&](const AttentionOptions& options) {
+      const Variable y = scaled_dot_product_attention(apart.select(0, 0), cache.keys(), cache.values(), mask, options);
+      return out_proj(unbatched(joined(y), x));
+    });
+  });
+}
+
+KvCache MultiheadAttention::remember(const Variable& key, const Variable& value) const {
+  return forward([&] {
+    refuse_to_record();
+    const std::array<Variable, 3> w = weights();
+    const Variable k = batched(key, key), v = batched(value, key);
+    const Index kdim = w[1].shape()[1], vdim = w[2].shape()[1];
+    if (k.rank() != 3 || v.rank() != 3 || k.shape()[0] != v.shape()[0] || k.shape()[1] != v.shape()[1] ||
+        k.shape()[2] != kdim || v.shape()[2] != vdim)
+      fail<ShapeError>("[MultiheadAttention] key ", key.shape(), " and value ", value.shape(),
+                       " must be [N, S, kdim] and [N, S, vdim] with kdim = ", kdim, " and vdim = ", vdim);
+    const Variable bias = optional(in_proj_bias);
+    KvCache kept;
+    kept.append(split(linear(k, w[1], rows_of(bias, 1)), heads()).value(),
+                split(linear(v, w[2], rows_of(bias, 2)), heads()).value());
+    return kept;
+  });
+}
+
+Variable MultiheadAttention::recall(const Variable& query, const KvCache& kept, const AttentionCall& call) const {
+  return forward([&] {
+    refuse_to_record();
+    if (kept.length() == 0)
+      fail<ConfigError>("[MultiheadAttention] the cache holds no keys. Hint: recall(query, remember(key, value))");
+    const std::array<Variable, 3> w = weights();
+    const Variable q = batched(query, query);
+    const Index n = kept.keys().shape()[0], width = w[0].shape()[1];
+    if (q.rank() != 3 || q.shape()[0] != n || q.shape()[2] != width)
+      fail<ShapeError>("[MultiheadAttention] query ", query.shape(), " must be [N, L, E] with E = ", width,
+                       " and N = ", n, " as the keys it is to see");
+    const Variable mask = mask_of(batched(call, query), {n, heads(), q.shape()[1], kept.length()}, q.dtype());
+    return with_options({.causal = call.causal}, [&](const AttentionOptions& options) {
+      const Variable projected = split(linear(q, w[0], rows_of(optional(in_proj_bias), 0)), heads());
+      const Variable y = scaled_dot_product_attention(projected, kept.keys(), kept.values(), mask, options);
+      return out_proj(unbatched(joined(y), query));
+    });
   });
 }
 

@@ -237,6 +237,43 @@ TEST(MultiheadAttention, ToItselfIsTheSameByEitherPath) {
   EXPECT_GT(both.weights.value().at({0, 8, 7}), 0);
 }
 
+/// Numbers of PyTorch 1.13, average_attn_weights=False.
+TEST(MultiheadAttention, GivesTheWeightsOfEachHeadOfOneSequence) {
+  using Function = double (*)(double);
+  auto wave = [](const Shape& shape, double step, Function f) {
+    Tensor t = Tensor::empty(shape, DType::f64);
+    double* values = t.write<double>("test");
+    for (Index i = 0; i < t.size(); ++i) values[i] = f(step * static_cast<double>(i));
+    return t;
+  };
+  const Function sine = [](double v) { return std::sin(v); }, cosine = [](double v) { return std::cos(v); };
+  Rng rng(17);
+  MultiheadAttention layer(rng, 4, 2, {.dtype = DType::f64});
+  layer.in_proj_weight.set_value(wave({12, 4}, 0.37, sine));
+  layer.in_proj_bias.set_value((Variable(wave({12}, 0.5, cosine)) * 0.1).value());
+  layer.out_proj.weight.set_value(wave({4, 4}, 0.23, cosine));
+  layer.out_proj.bias.set_value(Tensor::from({0.0, 0.1, 0.2, 0.3}));
+  const Tensor x = wave({3, 4}, 0.7, sine), hidden = Tensor::from(std::vector<bool>{false, false, true}, {3});
+  AttentionCall call{.key_padding_mask = hidden, .average_attn_weights = false};
+  const AttentionResult each = layer.with_weights(x, x, x, call);
+  const Tensor output = Tensor::from({0.923162, 1.249866, 0.670062, -0.28032, -0.715714, -1.049504, -0.477071, 0.629137,
+                                      0.925628, 1.18159, 0.58487, -0.315266},
+                                     {3, 4});
+  const Tensor weights = Tensor::from({0.999662, 0.000338, 0.0, 0.004919, 0.995081, 0.0, 0.971496, 0.028504, 0.0,
+                                       0.99939, 0.00061, 0.0, 0.00332, 0.99668, 0.0, 0.95549, 0.04451, 0.0},
+                                      {2, 3, 3});
+  EXPECT_TRUE(allclose(each.output.value(), output, 0, 1e-6));
+  EXPECT_TRUE(allclose(each.weights.value(), weights, 0, 1e-6));
+  EXPECT_TRUE(allclose(layer(x, call).value(), output, 0, 1e-6));
+  EXPECT_TRUE(allclose(layer(x, x, x, call).value(), output, 0, 1e-6));
+  call.average_attn_weights = true;
+  EXPECT_TRUE(allclose(layer.with_weights(x, x, x, call).weights.value(), mean(each.weights, {0}).value(), 0, 1e-15));
+  const Tensor batch = Tensor::zeros({2, 3, 4}, DType::f64);
+  EXPECT_EQ(layer.with_weights(batch, batch, batch, {.average_attn_weights = false}).weights.shape(),
+            (Shape{2, 2, 3, 3}));
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(x, batch, batch); }, "[MultiheadAttention]"));
+}
+
 TEST(MultiheadAttention, ReadsMasksAsPyTorchsModuleDoes) {
   Rng rng(8);
   const MultiheadAttention layer(rng, 4, 2, {.dtype = DType::f64});
