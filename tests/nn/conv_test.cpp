@@ -10,6 +10,7 @@
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/nn/linear.h"
 #include "espalier/nn/loss.h"
+#include "espalier/nn/pad.h"
 #include "espalier/nn/pool.h"
 #include "espalier/nn/sequential.h"
 #include "espalier/nn/upsample.h"
@@ -91,6 +92,112 @@ TEST(ConvLayers, SamePaddingPutsTheOddZeroLast) {
   layer.weight.set_value(Tensor::from({1.0f, 10.0f}, {1, 1, 2}));
   const Tensor y = layer(Tensor::from({1.0f, 2.0f, 3.0f}, {1, 1, 3})).value();
   EXPECT_EQ(y.to_vector<float>(), (std::vector<float>{21, 32, 3}));
+}
+
+Tensor counted(const Shape& shape, double first) {
+  const Index n = count(shape);
+  return Tensor::arange(first, first + static_cast<double>(n)).reshape(shape);
+}
+void expect_values(const Variable& y, const Shape& shape, const std::vector<float>& values) {
+  EXPECT_TRUE(allclose(y.value(), Tensor::from(values, shape), 0, 1e-5)) << y.value();
+}
+
+/// Numbers of PyTorch 1.13.
+TEST(ConvLayers, PadWithWhatIsInX) {
+  Rng rng(1);
+  const std::vector<std::pair<PadMode, std::vector<float>>> lines = {{PadMode::constant, {100, 321, 543, 5}},
+                                                                     {PadMode::reflect, {123, 321, 543, 345}},
+                                                                     {PadMode::replicate, {111, 321, 543, 555}},
+                                                                     {PadMode::circular, {154, 321, 543, 215}}};
+  for (const auto& [mode, values] : lines) {
+    Conv1d layer(rng, 1, 1, 3, {.stride = 2, .padding = 2, .bias = false, .padding_mode = mode});
+    layer.weight.set_value(Tensor::from({1.0f, 10.0f, 100.0f}, {1, 1, 3}));
+    expect_values(layer(counted({1, 1, 5}, 1)), {1, 1, 4}, values);
+    expect_values(layer(counted({1, 5}, 1)), {1, 4}, values);
+  }
+  auto image = [&](PadMode mode, ConvPadding padding) {
+    Conv2d layer(rng, 1, 1, {2, 3}, {.padding = padding, .bias = false, .padding_mode = mode});
+    layer.weight.set_value(counted({1, 1, 2, 3}, 1));
+    return layer(counted({1, 1, 3, 4}, 0));
+  };
+  expect_values(
+      image(PadMode::reflect, {1, 2}), {1, 1, 4, 6},
+      {41, 38, 49, 70, 73, 62, 77, 74, 85, 106, 109, 98, 161, 158, 169, 190, 193, 182, 125, 122, 133, 154, 157, 146});
+  expect_values(
+      image(PadMode::replicate, {1, 2}), {1, 1, 4, 6},
+      {0, 9, 25, 46, 58, 63, 60, 69, 85, 106, 118, 123, 144, 153, 169, 190, 202, 207, 168, 177, 193, 214, 226, 231});
+  expect_values(
+      image(PadMode::circular, {1, 2}), {1, 1, 4, 6},
+      {79, 72, 73, 94, 79, 72, 91, 84, 85, 106, 91, 84, 175, 168, 169, 190, 175, 168, 79, 72, 73, 94, 79, 72});
+  expect_values(image(PadMode::reflect, "same"), {1, 1, 3, 4},
+                {74, 85, 106, 109, 158, 169, 190, 193, 122, 133, 154, 157});
+  expect_values(image(PadMode::replicate, "same"), {1, 1, 3, 4},
+                {69, 85, 106, 118, 153, 169, 190, 202, 177, 193, 214, 226});
+  expect_values(image(PadMode::circular, "same"), {1, 1, 3, 4}, {84, 85, 106, 91, 168, 169, 190, 175, 72, 73, 94, 79});
+  EXPECT_EQ(image(PadMode::reflect, "valid").shape(), (Shape{1, 1, 2, 2}));
+  EXPECT_EQ(image(PadMode::reflect, 0).shape(), (Shape{1, 1, 2, 2}));
+  EXPECT_TRUE(throws<ShapeError>([&] { image(PadMode::reflect, 3); }, "[pad]"));
+  auto refuses = [&](Conv2dLayerOptions options, const char* text) {
+    options.padding_mode = PadMode::reflect;
+    return throws<ConfigError>([&] { Conv2d(rng, 1, 1, 3, options); }, "[Conv2d]", text);
+  };
+  EXPECT_TRUE(refuses({.stride = 2, .padding = "same"}, "stride 1"));
+  EXPECT_TRUE(refuses({.padding = "some"}, "some"));
+  EXPECT_TRUE(refuses({.padding = -1}, "negative"));
+}
+
+/// Numbers of PyTorch 1.13, output_size=.
+TEST(ConvLayers, ATransposedOneGivesTheSizeThatIsAskedFor) {
+  Rng rng(1);
+  ConvTranspose2d layer(rng, 1, 1, 3, {.stride = 2, .padding = 1, .bias = false});
+  layer.weight.set_value(counted({1, 1, 3, 3}, 1));
+  expect_values(layer(counted({1, 1, 2, 2}, 0), {4, 3}), {1, 1, 4, 3}, {0, 4, 5, 4, 16, 14, 10, 24, 15, 16, 39, 24});
+  EXPECT_EQ(layer(counted({1, 2, 2}, 0), 4).shape(), (Shape{1, 4, 4}));
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(counted({1, 1, 2, 2}, 0), {4, 5}); }, "[4, 5]", "axis -1 is 3 to 4"));
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(counted({1, 1, 2, 2}, 0), {2, 3}); }, "axis -2"));
+  EXPECT_TRUE(throws<ShapeError>([&] { layer(counted({2}, 0), 4); }, "[conv_transpose2d]"));
+  ConvTranspose1d line(rng, 1, 1, 3, {.stride = 3, .bias = false});
+  line.weight.set_value(counted({1, 1, 3}, 1));
+  expect_values(line(counted({1, 1, 2}, 1), 8), {1, 1, 8}, {1, 2, 3, 2, 4, 6, 0, 0});
+}
+
+/// Numbers of PyTorch 1.13.
+TEST(ConvLayers, ResizeToASizeAndShufflePixels) {
+  expect_values(Upsample::to({3, 5}, Interpolation::linear)(counted({1, 1, 2, 3}, 0)), {1, 1, 3, 5},
+                {0, 0.4f, 1, 1.6f, 2, 1.5f, 1.9f, 2.5f, 3.1f, 3.5f, 3, 3.4f, 4, 4.6f, 5});
+  EXPECT_EQ(Upsample::to({7})(Tensor::zeros({2, 4, 11})).shape(), (Shape{2, 4, 7}));
+  expect_values(PixelShuffle(2)(counted({1, 8, 1, 2}, 0)), {1, 2, 2, 4},
+                {0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15});
+  expect_values(PixelUnshuffle(2)(counted({1, 1, 4, 4}, 0)), {1, 4, 2, 2},
+                {0, 2, 8, 10, 1, 3, 9, 11, 4, 6, 12, 14, 5, 7, 13, 15});
+  const Tensor x = counted({18, 2, 5}, 0);
+  EXPECT_EQ(PixelShuffle(3)(x).shape(), (Shape{2, 6, 15}));
+  EXPECT_TRUE(equal(PixelUnshuffle(3)(PixelShuffle(3)(x)).value(), x));
+  EXPECT_EQ(PixelShuffle(3)(Tensor::zeros({0, 18, 2, 5})).shape(), (Shape{0, 2, 6, 15}));
+  EXPECT_TRUE(throws<ShapeError>([&] { PixelShuffle(2)(x); }, "[PixelShuffle]", "[18, 2, 5]"));
+  EXPECT_TRUE(throws<ShapeError>([&] { PixelUnshuffle(2)(x); }, "[PixelUnshuffle]"));
+  EXPECT_THROW(PixelShuffle(0), ConfigError);
+}
+
+TEST(PadLayers, AreThePadOfTheirMode) {
+  const Tensor x = counted({2, 3, 4, 5}, 0), line = counted({2, 3, 5}, 0);
+  auto is = [](const Module&, const Variable& y, const Variable& expected) {
+    EXPECT_TRUE(equal(y.value(), expected.value()));
+  };
+  const ReflectionPad2d reflection({1, 2, 3, 0});
+  is(reflection, reflection(x), pad(x, {1, 2, 3, 0}, PadMode::reflect));
+  const ReplicationPad2d replication(2);
+  is(replication, replication(x), pad(x, {2, 2, 2, 2}, PadMode::replicate));
+  const CircularPad1d circular({1, 2});
+  is(circular, circular(line), pad(line, {1, 2}, PadMode::circular));
+  const ReflectionPad1d mirror(1);
+  is(mirror, mirror(line), pad(line, {1, 1}, PadMode::reflect));
+  const ConstantPad1d constant({1, -1}, -1.5);
+  is(constant, constant(line), pad(line, {1, -1}, PadMode::constant, -1.5));
+  const Sequential zeros(ZeroPad2d(1), ConstantPad2d({0, 1, 0, 1}, 2));
+  is(zeros, zeros(x), pad(pad(x, {1, 1, 1, 1}), {0, 1, 0, 1}, PadMode::constant, 2));
+  EXPECT_TRUE(throws<ShapeError>([&] { ReflectionPad1d(5)(line); }, "[pad]"));
+  EXPECT_TRUE(throws<ConfigError>([&] { ReflectionPad2d({1, 2}); }, "it takes one, or 4"));
 }
 
 TEST(ConvLayers, CopiesAreNewParameters) {
