@@ -13,18 +13,22 @@
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/linalg.h"
 #include "espalier/autograd/ops/reduce.h"
+#include "espalier/autograd/ops/shape.h"
 #include "espalier/core/matmul.h"
 #include "espalier/core/parallel.h"
+#include "espalier/core/reduce.h"
 #include "espalier/data/csv.h"
 #include "espalier/data/loader.h"
 #include "espalier/data/synthetic.h"
 #include "espalier/io/checkpoint.h"
 #include "espalier/io/model_file.h"
+#include "espalier/nn/embedding.h"
 #include "espalier/nn/linear.h"
 #include "espalier/nn/loss.h"
 #include "espalier/nn/sequential.h"
 #include "espalier/nn/state_dict.h"
 #include "espalier/nn/summary.h"
+#include "espalier/nn/transformer.h"
 #include "espalier/optim/adam.h"
 #include "espalier/optim/average.h"
 #include "espalier/optim/clip.h"
@@ -97,6 +101,51 @@ class SoftClip final : public TransformOf<SoftClip> {
     b.map([](T g) { return g / (1 + std::abs(g)); });  // no branch: one vector loop
   }
 };
+
+/// Which character comes next, at every place of a text.
+class CharacterModel final : public nn::Module {
+ public:
+  CharacterModel(Rng& rng, Index longest)
+      : character(rng, 128, 32),
+        place(rng, longest, 32),
+        blocks(rng, 2, 32, 4, {.feedforward = 64, .activation = gelu, .norm_first = true}, true),
+        head(rng, 32, 128) {}
+  /// [N, T] -> [N, T, 128], all at once.
+  Variable operator()(const Tensor& text) const { return head(blocks(embedded(text, 0), {.causal = true})); }
+  /// The same for what comes behind that which the caches have seen, and which joins it there.
+  Variable operator()(const Tensor& text, std::vector<nn::KvCache>& caches) const {
+    return head(blocks(embedded(text, caches[0].length()), caches));
+  }
+  void members(nn::Visitor& v) override { v("character", character)("place", place)("blocks", blocks)("head", head); }
+
+  nn::Embedding character, place;
+  nn::TransformerEncoder blocks;
+  nn::Linear head;
+
+ private:
+  Variable embedded(const Tensor& text, Index from) const {
+    const double begin = static_cast<double>(from), end = static_cast<double>(from + text.dim(1));
+    return character(text) + place(Tensor::arange(begin, end, 1, DType::i64));
+  }
+};
+
+/// i64 [1, T]
+Tensor codes_of(const std::string& text) {
+  return Tensor::from(std::vector<std::int64_t>(text.begin(), text.end()), {1, static_cast<Index>(text.size())});
+}
+
+/// `prompt`, and `more` characters behind it, each the likeliest.
+std::string continued(const CharacterModel& model, const std::string& prompt, int more) {
+  std::vector<nn::KvCache> caches = model.blocks.start();
+  std::string text = prompt;
+  Tensor next = codes_of(prompt);  // i64 [1, T]: first the whole prompt
+  for (int k = 0; k < more; ++k) {
+    const Tensor logits = model(next, caches).value().select(1, -1);  // [1, 128], of the last place
+    next = argmax(logits, 1, true);                                   // [1, 1]: then one character at a time
+    text += static_cast<char>(next.item());
+  }
+  return text;
+}
 
 struct Session {
   Rng rng{7};
@@ -246,6 +295,28 @@ TEST(Guide, Summary) {
   std::cout << nn::summary(model, sample);
   const std::string page = testing::content_of(ESPALIER_SOURCE_DIR "/docs/guide.md");
   EXPECT_NE(page.find(nn::summary(model, sample).to_string()), page.npos) << nn::summary(model, sample);
+}
+
+TEST(Guide, GeneratesText) {
+  const std::string rhyme = "rain, rain, go to spain, never show your face again";
+  Rng rng(1);
+  const CharacterModel model(rng, 64);
+  Optimizer opt(model.parameters(), chain(clip_by_global_norm(1.0), adam({.lr = 3e-3})));
+  const Tensor text = codes_of(rhyme), before = text.slice(1, 0, -1), behind = text.slice(1, 1, text.dim(1));
+  double loss_now = 10;
+  for (int step = 0; step < 300 && loss_now > 0.02; ++step) {
+    Tape tape;
+    const Variable loss = nn::cross_entropy(reshape(model(before), {-1, 128}), behind.reshape({-1}));
+    loss_now = loss.item();
+    tape.backward(loss);
+    opt.step();
+  }
+  const int more = static_cast<int>(rhyme.size()) - 8;
+  EXPECT_EQ(continued(model, rhyme.substr(0, 8), more), rhyme);
+  std::vector<nn::KvCache> caches = model.blocks.start();
+  const Tensor all = model(text).value();
+  EXPECT_TRUE(allclose(model(text.narrow(1, 0, 8), caches).value(), all.narrow(1, 0, 8), 1e-4, 1e-4));
+  EXPECT_TRUE(allclose(model(text.narrow(1, 8, 1), caches).value(), all.narrow(1, 8, 1), 1e-4, 1e-4));
 }
 
 TEST(Guide, StateDicts) {
