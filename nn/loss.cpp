@@ -190,7 +190,7 @@ Variable poisson_nll_loss(const Variable& x, const Variable& target, PoissonNllO
   if (!options.full) return reduce(losses, options.reduction);
   const Variable t = clamp(target, 1, infinity);  // log(target!) is next to 0 below
   const Variable stirling = add(sub(mul(t, log(t)), t), affine(log(affine(t, 2 * std::numbers::pi, 0)), 0.5, 0));
-  return reduce(add(losses, mul(stirling, where_target(target, [](auto v) { return v > 1; }))), options.reduction);
+  return reduce(add(losses, only_where(gt(target.value(), 1), stirling)), options.reduction);
 }
 
 Variable gaussian_nll_loss(const Variable& x, const Variable& target, const Variable& variances,
