@@ -27,6 +27,7 @@ struct Case {
 Variable convolve(const Case& c, const Variable& x, const Variable& w, const Variable& b) {
   if (c.weight.rank() == 4) return conv2d(x, w, b, c.options);
   ConvPadding padding = c.options.padding;
+  padding.zeros[0] = padding.zeros[1];  // of the one axis
   return conv1d(x, w, b,
                 {.stride = c.options.stride[1],
                  .padding = padding,
