@@ -166,6 +166,7 @@ class Tape {
   friend class Saved;
   friend class NoTape;
   struct Store;
+  class Pass;
   struct Innermost {
     Tape* recording;
     Tape* alive;
@@ -177,7 +178,6 @@ class Tape {
   void announce(std::span<const Variable* const> inputs, std::span<const Variable> outputs);
   void run(std::span<const Variable> from, std::span<const Variable> seeds, BackwardOptions options,
            std::span<const std::uint32_t> targets);
-  void run_hooks(std::span<const std::uint32_t> hooks, bool create_graph);
   Hook add_hook(const Variable& v, std::function<Variable(const Variable&)> f);
   void spend() noexcept;
   void check_usable(const char* who) const;
