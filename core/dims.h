@@ -18,20 +18,15 @@ class Dims {
  public:
   static constexpr int max_rank = 8;
 
-  Dims() noexcept : rank_(0) {}
+  Dims() noexcept = default;
   Dims(std::initializer_list<Index> values) : Dims(std::span<const Index>(values.begin(), values.size())) {}
   /// Errors: ShapeError beyond eight axes.
   explicit Dims(std::span<const Index> values) {
     if (values.size() > max_rank) [[unlikely]]
       fail<ShapeError>("[shape] ", values.size(), " axes; at most ", max_rank, " are possible");
     rank_ = static_cast<std::int32_t>(values.size());
-    std::copy(values.begin(), values.end(), values_);
-  }
-  Dims(const Dims& other) noexcept : rank_(other.rank_) { std::copy_n(other.values_, rank_, values_); }
-  Dims& operator=(const Dims& other) noexcept {
-    rank_ = other.rank_;
-    std::copy_n(other.values_, rank_, values_);
-    return *this;
+    for (std::size_t i = 0; i < max_rank; ++i)  // of known length: the compiler calls no memmove
+      if (i < values.size()) values_[i] = values[i];
   }
 
   int rank() const noexcept { return rank_; }
@@ -58,7 +53,10 @@ class Dims {
   }
 
   friend bool operator==(const Dims& a, const Dims& b) noexcept {
-    return a.rank_ == b.rank_ && std::equal(a.values_, a.values_ + a.rank_, b.values_);
+    if (a.rank_ != b.rank_) return false;
+    for (int i = 0; i < a.rank_; ++i)
+      if (a.values_[i] != b.values_[i]) return false;
+    return true;
   }
 
  private:
@@ -67,8 +65,8 @@ class Dims {
     return axis < 0 ? axis + rank_ : axis;
   }
 
-  std::int32_t rank_;
-  Index values_[max_rank];  // only the first rank_ are ever read or copied
+  std::int32_t rank_ = 0;
+  Index values_[max_rank] = {};  // copied whole: a few moves and no call; those beyond the rank mean nothing
 };
 
 /// Axis lengths.

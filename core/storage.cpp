@@ -44,6 +44,7 @@ void close_with_thread() {
 constexpr std::uint64_t foreign_bytes = std::uint64_t{1} << 16;
 constexpr std::uint32_t most_foreign = 64;
 bool piles_up(std::uint32_t bin, std::uint64_t bytes) {
+  if (cache.held[bin] < cache.asked[bin]) return false;
   const auto foreign = static_cast<std::uint32_t>(std::min<std::uint64_t>(most_foreign, foreign_bytes / bytes));
   return cache.held[bin] >= cache.asked[bin] + foreign;
 }
