@@ -57,9 +57,7 @@ struct Product {
   using Value = double;
   double row(const T* x, Index n) const { return kernels::reduce<T>().prod(x, n); }
   void columns(const T* x, Index rows, Index cols, Index stride, double* out) const {
-    std::fill_n(out, cols, 1.);
-    for (Index r = 0; r < rows; ++r)
-      for (Index c = 0; c < cols; ++c) out[c] *= static_cast<double>(x[r * stride + c]);
+    kernels::groups<T>().multiply(x, rows, cols, stride, out);
   }
   double join(double a, double b) const { return a * b; }
 };

@@ -17,19 +17,29 @@ using detail::Groups;
 using detail::groups_along;
 
 /// Walks every group from its first element on, or with `reverse` from its last: state = step(state, at, t), then
-/// store(at, state); `at` is the element's place in the dense tensor, t its place in the group.
+/// store(at, state); `at` is the element's place in the dense tensor, t its place in the group. Rows are walked four
+/// abreast: a step waits for the one before it, but not for those of other rows.
 template <class State, class Step, class Store>
 void scan_groups(const Groups& g, bool reverse, const State& first, const Step& step, const Store& store) {
   if (g.inner == 1) {
-    parallel_for(g.outer, detail::rows_per_chunk(g.n), [&](Index begin, Index end) {
-      for (Index r = begin; r < end; ++r) {
-        State state = first;
+    const Index abreast = g.outer >= 8 ? 4 : 1;  // a few rows are better left to one thread each
+    parallel_for(g.outer, std::max(abreast, detail::rows_per_chunk(g.n)), [&](Index begin, Index end) {
+      const auto walk = [&]<Index rows>(std::integral_constant<Index, rows>, Index r) {
+        std::array<State, static_cast<std::size_t>(rows)> state;
+        state.fill(first);
         for (Index k = 0; k < g.n; ++k) {
           const Index t = reverse ? g.n - 1 - k : k;
-          state = step(state, r * g.n + t, t);
-          store(r * g.n + t, state);
+          for (Index i = 0; i < rows; ++i) {
+            State& s = state[static_cast<std::size_t>(i)];
+            const Index at = (r + i) * g.n + t;
+            s = step(s, at, t);
+            store(at, s);
+          }
         }
-      }
+      };
+      Index r = begin;
+      for (; r + 4 <= end; r += 4) walk(std::integral_constant<Index, 4>(), r);
+      for (; r < end; ++r) walk(std::integral_constant<Index, 1>(), r);
     });
     return;
   }
@@ -102,16 +112,17 @@ void sum_rows(const Groups& g, bool reverse, T* y) {
   }
 }
 
+/// kernel(x, state, y, n) along the rows of every strip of columns; the states begin with `first`.
 template <class T>
-void sum_columns(const Groups& g, bool reverse, T* y) {
+void scan_columns(const Groups& g, bool reverse, double first, typename kernels::GroupKernels<T>::Running kernel,
+                  T* y) {
   const T* x = g.x.data<T>();
-  const auto kernel = kernels::groups<T>().running_sum_each;
   const Index width = std::min(g.inner, detail::strip_columns), strips = (g.inner + width - 1) / width;
   parallel_for(g.outer * strips, detail::rows_per_chunk(g.n * width), [&](Index begin, Index end) {
     std::array<double, detail::strip_columns> state;
     for (Index job = begin; job < end; ++job) {
       const Index column = job % strips * width, columns = std::min(width, g.inner - column);
-      std::fill_n(state.begin(), columns, 0.);
+      std::fill_n(state.begin(), columns, first);
       for (Index k = 0; k < g.n; ++k) {
         const Index at = (job / strips * g.n + (reverse ? g.n - 1 - k : k)) * g.inner + column;
         kernel(x + at, state.data(), y + at, columns);
@@ -159,7 +170,7 @@ Tensor cumsum(const Tensor& x, int axis, bool reverse) {
     if (g.inner == 1)
       sum_rows(g, reverse, out);
     else
-      sum_columns(g, reverse, out);
+      scan_columns(g, reverse, 0, kernels::groups<T>().running_sum_each, out);
   });
   return y;
 }
@@ -170,6 +181,8 @@ Tensor cumprod(const Tensor& x, int axis, bool reverse, bool exclusive) {
   dispatch_floating("cumprod", x.dtype(), [&]<class T>() {
     T* out = y.write<T>("cumprod");
     if (y.size() == 0) return;
+    if (g.inner > 1)
+      return scan_columns(g, reverse, 1, kernels::groups<T>().running_product_each[exclusive ? 1 : 0], out);
     const T* p = g.x.data<T>();
     struct Products {
       double before, with;

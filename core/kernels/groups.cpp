@@ -12,6 +12,7 @@
 
 #include "espalier/core/kernels/block_sum-inl.h"
 #include "espalier/core/kernels/math-inl.h"
+#include "espalier/core/kernels/wide-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -180,25 +181,53 @@ void ArgMaxColumns(const T* x, Index rows, Index cols, Index stride, bool least,
                                                            indices + c);
 }
 
-/// Adds in f64: `half` lanes of T become as many of f64.
 template <class T>
-void RunningSumEach(const T* x, double* state, T* y, Index n) {
-  const Tag<double> wide;
-  const hn::Rebind<T, Tag<double>> narrow;
+void MultiplyColumns(const T* x, Index rows, Index cols, Index stride, double* out) {
+  const Tag<double> d;
+  constexpr Index L = lanes_of<double>;
+  std::fill_n(out, cols, 1.);
+  const auto along = [&](Index r, auto count) ESPALIER_INLINE_LAMBDA {
+    const T* row = x + r * stride;
+    Index c = 0;
+    for (; c + L <= cols; c += L) {
+      auto product = hn::LoadU(d, out + c);
+      for (Index k = 0; k < count(); ++k) product = Mul(product, LoadWide(row + k * stride + c));
+      StoreU(product, d, out + c);
+    }
+    for (; c < cols; ++c)
+      for (Index k = 0; k < count(); ++k) out[c] *= static_cast<double>(row[k * stride + c]);
+  };
+  Index r = 0;
+  for (; r + 4 <= rows; r += 4) along(r, std::integral_constant<Index, 4>());
+  for (; r < rows; ++r) along(r, std::integral_constant<Index, 1>());
+}
+
+// How a running value takes the next element.
+// clang-format off
+struct Plus {
+  template <class V> HWY_INLINE V operator()(V a, V b) const { return Add(a, b); }
+  double operator()(double a, double b) const { return a + b; }
+};
+struct Times {
+  template <class V> HWY_INLINE V operator()(V a, V b) const { return Mul(a, b); }
+  double operator()(double a, double b) const { return a * b; }
+};
+// clang-format on
+template <class T, class Step, bool exclusive>
+void RunningEach(const T* x, double* state, T* y, Index n) {
+  const Tag<double> d;
   constexpr Index L = lanes_of<double>;
   Index i = 0;
   for (; i + L <= n; i += L) {
-    Lane<double> sum = hn::LoadU(wide, state + i);
-    if constexpr (sizeof(T) == 8) {
-      sum = Add(sum, hn::LoadU(wide, x + i));
-      StoreU(sum, wide, y + i);
-    } else {
-      sum = Add(sum, hn::PromoteTo(wide, hn::LoadU(narrow, x + i)));
-      StoreU(hn::DemoteTo(narrow, sum), narrow, y + i);
-    }
-    StoreU(sum, wide, state + i);
+    const auto before = hn::LoadU(d, state + i), with = Step()(before, LoadWide(x + i));
+    StoreU(with, d, state + i);
+    StoreNarrow(exclusive ? before : with, y + i);
   }
-  for (; i < n; ++i) y[i] = static_cast<T>(state[i] += static_cast<double>(x[i]));
+  for (; i < n; ++i) {
+    const double before = state[i];
+    state[i] = Step()(before, static_cast<double>(x[i]));
+    y[i] = static_cast<T>(exclusive ? before : state[i]);
+  }
 }
 
 template <class T>
@@ -219,7 +248,9 @@ constexpr GroupKernels<T> Table() {
       .min = FoldColumns<T, Itself, Extreme<true>>,
       .abs_max = FoldColumns<T, Absolute, Extreme<false>>,
       .argmax = ArgMaxColumns<T>,
-      .running_sum_each = RunningSumEach<T>,
+      .multiply = MultiplyColumns<T>,
+      .running_sum_each = RunningEach<T, Plus, false>,
+      .running_product_each = {RunningEach<T, Times, false>, RunningEach<T, Times, true>},
   };
 }
 

@@ -43,8 +43,13 @@ struct GroupKernels {
   Columns max, min, abs_max;
   /// The first largest (or least, with `least`) of each column, its row in indices; the first NaN if there is one.
   void (*argmax)(const T* x, Index rows, Index cols, Index stride, bool least, T* values, Index* indices);
+  /// out[c] = product over r of x[r * stride + c], in f64 and in order.
+  void (*multiply)(const T* x, Index rows, Index cols, Index stride, double* out);
   /// state[i] += x[i]; y[i] = state[i].
-  void (*running_sum_each)(const T* x, double* state, T* y, Index n);
+  using Running = void (*)(const T* x, double* state, T* y, Index n);
+  Running running_sum_each;
+  /// state[i] *= x[i]; y[i] = state[i]. The second: y[i] as the state was before.
+  Running running_product_each[2];
 };
 
 /// The table of the SIMD target in use, for float or double. Cost: about two nanoseconds.

@@ -10,6 +10,7 @@
 
 #include "espalier/core/kernels/block_sum-inl.h"
 #include "espalier/core/kernels/math-inl.h"
+#include "espalier/core/kernels/wide-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
@@ -62,14 +63,26 @@ double Dot(const T* a, const T* b, Index n) {
   });
 }
 
+/// In four chains of lanes: a multiplication takes as long as four conversions.
 template <class T>
 double Prod(const T* x, Index n) {
-  double p[4] = {1, 1, 1, 1};
+  constexpr Index L = lanes_of<double>;
+  const Tag<double> d;
+  auto a = hn::Set(d, 1.), b = a, c = a, e = a;
   Index i = 0;
-  for (; i + 4 <= n; i += 4)
-    for (Index k = 0; k < 4; ++k) p[k] *= static_cast<double>(x[i + k]);
-  for (; i < n; ++i) p[0] *= static_cast<double>(x[i]);
-  return (p[0] * p[1]) * (p[2] * p[3]);
+  for (; i + 4 * L <= n; i += 4 * L) {
+    a = Mul(a, LoadWide(x + i));
+    b = Mul(b, LoadWide(x + i + L));
+    c = Mul(c, LoadWide(x + i + 2 * L));
+    e = Mul(e, LoadWide(x + i + 3 * L));
+  }
+  for (; i + L <= n; i += L) a = Mul(a, LoadWide(x + i));
+  HWY_ALIGN double lane[lanes_of<double>];
+  Store(Mul(Mul(a, b), Mul(c, e)), d, lane);
+  double product = 1;
+  for (const double v : lane) product *= v;
+  for (; i < n; ++i) product *= static_cast<double>(x[i]);
+  return product;
 }
 
 /// x, or -x: the least of x is minus the largest of -x.

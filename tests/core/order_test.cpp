@@ -150,6 +150,42 @@ TEST(Scan, LongRowsInPiecesAndColumnsInStrips) {
     }
 }
 
+TEST(Scan, ProductsAndRecurrencesOfEveryShapeAreThoseOfAPlainLoop) {
+  for (const Shape& shape : {Shape{1, 5000, 1}, Shape{13, 37, 1}, Shape{9, 6000, 1}, Shape{2, 50, 3}, Shape{1, 9, 1100},
+                             Shape{3, 1, 1}, Shape{5, 0, 1}, Shape{2, 0, 3}})
+    for (const DType type : {DType::f32, DType::f64})
+      for (const bool reverse : {false, true}) {
+        SCOPED_TRACE(::testing::Message()
+                     << shape[0] << ", " << shape[1] << ", " << shape[2] << (reverse ? ", reversed" : ""));
+        // As a view, and with a NaN in the middle of a line.
+        Tensor wide = Rng(2).uniform({shape[0], shape[1], shape[2] + 1}, 0.5, 1.5, DType::f64).to(type);
+        if (wide.size() > 40) wide.select(0, 0).select(0, shape[1] / 2).fill(nan);
+        const Tensor x = wide.slice(2, 0, shape[2]), a = wide.slice(2, 1, shape[2] + 1);
+        const std::vector<double> p = x.to(DType::f64).to_vector<double>(), q = a.to(DType::f64).to_vector<double>();
+        std::vector<double> before(p.size()), with(p.size()), recurrence(p.size());
+        for (Index line = 0; line < shape[0] * shape[2]; ++line) {
+          double product = 1, state = 0;
+          for (Index k = 0; k < shape[1]; ++k) {
+            const Index t = reverse ? shape[1] - 1 - k : k;
+            const auto at = static_cast<std::size_t>((line / shape[2] * shape[1] + t) * shape[2] + line % shape[2]);
+            before[at] = product;
+            with[at] = product *= p[at];
+            recurrence[at] = state = (k == 0 ? 0 : q[at] * state) + p[at];
+          }
+        }
+        const auto all = [&](int threads) {
+          const Threads use(threads);
+          return std::vector<Tensor>{cumprod(x, 1, reverse), cumprod(x, 1, reverse, true),
+                                     linear_scan(a, x, 1, reverse)};
+        };
+        const std::vector<Tensor> one = all(1), three = all(3);
+        EXPECT_TRUE(same_bytes(one[0], Tensor::from(with, shape).to(type)));
+        EXPECT_TRUE(same_bytes(one[1], Tensor::from(before, shape).to(type)));
+        EXPECT_TRUE(allclose(one[2], Tensor::from(recurrence, shape).to(type), 1e-6, 0, true));
+        for (std::size_t k = 0; k < one.size(); ++k) EXPECT_TRUE(same_bytes(one[k], three[k])) << k;
+      }
+}
+
 TEST(Scan, ExtremesKeepTheLastAmongEqualsAndNotANumber) {
   const MaxResult y = cummax(Tensor::from({1., 3., 3., 2., nan, 5.}), 0);
   EXPECT_EQ(y.indices.to_vector<Index>(), (std::vector<Index>{0, 1, 2, 2, 4, 4}));

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "espalier/core/kernels/groups.h"
 #include "tests/core/kernels/kernel_test.h"
 
 namespace espalier::kernels {
@@ -96,6 +97,40 @@ TYPED_TEST(ReduceKernelsTest, ProductIsTakenInDouble) {
     const std::vector<T> x{T(1e30), T(1e30), T(1e-30), T(1e-30), T(2), T(3), T(-1)};
     EXPECT_NEAR(reduce<T>().prod(x.data(), 7), -6, 1e-5);
     EXPECT_EQ(reduce<T>().prod(x.data(), 0), 1);
+  });
+}
+
+TYPED_TEST(ReduceKernelsTest, ProductsAgreeWithPlainLoops) {
+  using T = TypeParam;
+  on_each_row([](Index n, Index offset) {
+    auto x = uniform<T>(n + 4, -1, 1, 1);
+    for (T& v : x) v = std::copysign(std::exp2(v), v);  // products stay within range
+    const T* a = x.data() + offset;
+    long double product = 1;
+    for (Index i = 0; i < n; ++i) product *= a[i];
+    ASSERT_NEAR(reduce<T>().prod(a, n) / static_cast<double>(product), 1, 1e-15 * static_cast<double>(n + 1));
+    if (n == 0) return;
+    x[static_cast<std::size_t>(offset + n / 2)] = static_cast<T>(nan);
+    ASSERT_TRUE(std::isnan(reduce<T>().prod(a, n)));
+  });
+}
+
+TYPED_TEST(ReduceKernelsTest, ProductsOfColumnsAreThoseOfAPlainLoop) {
+  using T = TypeParam;
+  on_each_target([] {
+    for (const Index rows : {0, 1, 3, 4, 5, 11})
+      for (Index cols = 0; cols <= 40; ++cols) {
+        const Index stride = cols + 3;
+        const auto x = uniform<T>(rows * stride, -2, 2, 1);
+        std::vector<double> out(static_cast<std::size_t>(cols) + 1, 7);
+        groups<T>().multiply(x.data(), rows, cols, stride, out.data());
+        for (Index c = 0; c < cols; ++c) {
+          double product = 1;
+          for (Index r = 0; r < rows; ++r) product *= static_cast<double>(x[static_cast<std::size_t>(r * stride + c)]);
+          ASSERT_EQ(out[static_cast<std::size_t>(c)], product) << rows << " x " << cols << " at " << c;
+        }
+        ASSERT_EQ(out.back(), 7);
+      }
   });
 }
 
