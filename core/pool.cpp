@@ -139,7 +139,6 @@ MaxPool max_pool(const Tensor& x, const Shape& y_shape, const PoolGeometry& geom
           if constexpr (std::is_same_v<Place, std::uint8_t>) {
             if (takes_pairs(g)) {
               for (Index i = 0; i < g.result[0]; ++i) {
-                // A single row is its own pair: what comes later does not win.
                 const T* top = plane + i * g.stride[0] * g.size[1];
                 const Index to = p * pixels + i * g.result[1];
                 kernels::pool<T>().max_pairs(top, top + (g.kernel[0] - 1) * g.size[1], g.result[1], target + to,

@@ -9,15 +9,16 @@
 #define HWY_TARGET_INCLUDE "espalier/core/kernels/pool.cpp"
 #include "hwy/foreach_target.h"  // comes before the headers that are compiled for each target
 
-#include "espalier/core/kernels/simd-inl.h"
+#include "espalier/core/kernels/wide-inl.h"
 #include "hwy/highway.h"
 
 HWY_BEFORE_NAMESPACE();
 namespace espalier::kernels::HWY_NAMESPACE {
 namespace {
 
-template <class T>
-void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place) {
+/// `rows`: 1 or 2; bottom is not looked at where it is 1.
+template <class T, int rows>
+void MaxPairsOf(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place) {
   Index i = 0;
 #if HWY_TARGET != HWY_SCALAR
   const Tag<T> d;
@@ -27,9 +28,8 @@ void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place)
   // The last vector begins early enough to be whole: some values are found twice.
   for (Index next = 0; next < n && n >= lanes_of<T>; next += lanes_of<T>) {
     i = std::min(next, n - lanes_of<T>);
-    V a, b, c, e;
+    V a, b;
     hn::LoadInterleaved2(d, top + 2 * i, a, b);
-    hn::LoadInterleaved2(d, bottom + 2 * i, c, e);
     V best = a;
     auto where = hn::Zero(d);  // small numbers, exact in T
     auto take = [&](V x, T number) HWY_ATTR {
@@ -39,8 +39,12 @@ void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place)
       where = hn::IfThenElse(wins, hn::Set(d, number), where);
     };
     take(b, T(1));
-    take(c, T(2));
-    take(e, T(3));
+    if constexpr (rows == 2) {
+      V c, e;
+      hn::LoadInterleaved2(d, bottom + 2 * i, c, e);
+      take(c, T(2));
+      take(e, T(3));
+    }
     StoreU(best, d, y + i);
     if constexpr (sizeof(T) == 4) {
       StoreU(hn::DemoteTo(d8, hn::ConvertTo(di, where)), d8, place + i);
@@ -55,11 +59,16 @@ void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place)
   for (; i < n; ++i) {
     const T four[4] = {top[2 * i], top[2 * i + 1], bottom[2 * i], bottom[2 * i + 1]};
     int best = 0;
-    for (int k = 1; k < 4; ++k)
+    for (int k = 1; k < 2 * rows; ++k)
       if (four[k] > four[best] || (std::isnan(four[k]) && !std::isnan(four[best]))) best = k;
     y[i] = four[best];
     place[i] = static_cast<std::uint8_t>(best);
   }
+}
+template <class T>
+void MaxPairs(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place) {
+  // A single row is its own pair: what comes later does not win.
+  (top == bottom ? MaxPairsOf<T, 1> : MaxPairsOf<T, 2>)(top, bottom, n, y, place);
 }
 
 template <class T>
@@ -174,28 +183,6 @@ HWY_INLINE void ForEachOverlapping(Index n, const Body& body, const One& one) {
   for (Index i = 0; i + L <= n; i += L) body(i);
   if (n % L != 0) body(n - L);
 }
-/// As many values as fit doubles.
-template <class T>
-HWY_INLINE Lane<double> LoadWide(const T* x) {
-  const Tag<double> d;
-  if constexpr (sizeof(T) == 8)
-    return hn::LoadU(d, x);
-  else
-    return hn::PromoteTo(d, hn::LoadU(hn::Rebind<T, Tag<double>>(), x));
-}
-template <class T>
-HWY_INLINE void StoreNarrow(Lane<double> v, T* y) {
-#if HWY_TARGET == HWY_SCALAR  // where DemoteTo makes large numbers of infinities
-  *y = static_cast<T>(hn::GetLane(v));
-#else
-  const hn::Rebind<T, Tag<double>> d;
-  if constexpr (sizeof(T) == 8)
-    StoreU(v, d, y);
-  else
-    StoreU(hn::DemoteTo(d, v), d, y);
-#endif
-}
-
 template <class T>
 void AddImageRows(const T* x, Index count, Index n, double* y) {
   ForEachOverlapping(

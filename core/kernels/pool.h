@@ -12,7 +12,7 @@ namespace espalier::kernels {
 template <class T>
 struct PoolKernels {
   /// y[i] = the largest of top[2 i], top[2 i + 1], bottom[2 i], bottom[2 i + 1]; place[i] = which, 0 to 3, the first of
-  /// equals, the first NaN if there is one.
+  /// equals, the first NaN if there is one. A single row is its own bottom.
   void (*max_pairs)(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place);
   /// The adjoint: g[i] goes where place[i] says, the other three get 0.
   void (*spread_pairs)(const T* g, const std::uint8_t* place, Index n, T* top, T* bottom);

@@ -20,7 +20,7 @@ PoolGeometry pairs(Index planes, Index height, Index width) {
 }
 
 template <class T>
-void check_pairs() {
+void check_pairs(bool one_row) {
   for (const Index n : {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 33}) {
     std::vector<T> top = kernels::uniform<T>(2 * n, -3, 3, 1), bottom = kernels::uniform<T>(2 * n, -3, 3, 2);
     for (Index i = 0; i < n; ++i) {  // ties, NaN and infinities in all places
@@ -30,9 +30,10 @@ void check_pairs() {
       if (i % 5 == 3) top[at] = bottom[at] = static_cast<T>(nan);
       if (i % 5 == 4) top[at] = top[at + 1] = bottom[at] = bottom[at + 1] = static_cast<T>(-inf);
     }
+    if (one_row) bottom = top;
     std::vector<T> y(static_cast<std::size_t>(n)), back_top(top.size()), back_bottom(top.size());
     std::vector<std::uint8_t> place(y.size());
-    kernels::pool<T>().max_pairs(top.data(), bottom.data(), n, y.data(), place.data());
+    kernels::pool<T>().max_pairs(top.data(), one_row ? top.data() : bottom.data(), n, y.data(), place.data());
     kernels::pool<T>().spread_pairs(y.data(), place.data(), n, back_top.data(), back_bottom.data());
     for (std::size_t i = 0; i < y.size(); ++i) {
       const T four[4] = {top[2 * i], top[2 * i + 1], bottom[2 * i], bottom[2 * i + 1]};
@@ -49,8 +50,10 @@ void check_pairs() {
 
 TEST(Pool, PairsAgreeWithThePlainLoopOnEveryTarget) {
   kernels::on_each_target([] {
-    check_pairs<float>();
-    check_pairs<double>();
+    for (const bool one_row : {false, true}) {
+      check_pairs<float>(one_row);
+      check_pairs<double>(one_row);
+    }
   });
 }
 
