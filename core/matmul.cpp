@@ -6,6 +6,7 @@
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/elementwise.h"
 #include "espalier/core/kernels/gemm.h"
+#include "espalier/core/kernels/reduce.h"
 #include "espalier/core/packed.h"
 #include "espalier/core/parallel.h"
 
@@ -64,27 +65,39 @@ void multiply(const Tensor& a, const Tensor& b, Tensor& y) {
   }
   const Dims a_strides = batch_strides(left, batch), b_strides = batch_strides(right, batch);
   const RowWalk<2> walk(batch, {&a_strides, &b_strides});
-  const Index work = std::max<Index>(1, m * n * std::max<Index>(1, k)), row = walk.row_length();
-  // Whole matrices to a thread while there are many; a few large ones are cut inside gemm instead.
-  const Index grain =
-      matrices >= 8 ? std::max<Index>(1, (Index{1} << 20) / work / std::max<Index>(1, row)) : walk.rows();
+  const Index row = walk.row_length();
+  // What gemm makes ready for one product is more than the work on one row times one column.
+  const bool dots = m == 1 && n == 1 && !lhs.transposed && !rhs.transposed && rhs.stride == 1;
+  // Matrices [begin, end) of the row of the batch that begins with number `first`.
+  auto part = [&](const std::array<Index, 2>& at, Index first, Index begin, Index end) {
+    for (Index i = begin; i < end; ++i) {
+      kernels::Operand<T> x = lhs, w = rhs;
+      x.data += at[0] + i * walk.inner_stride(0);
+      w.data += at[1] + i * walk.inner_stride(1);
+      T* const to = out + (first + i) * m * n;
+      if (dots)
+        *to = static_cast<T>(kernels::reduce<T>().dot(x.data, w.data, k));
+      else
+        kernels::gemm<T>(m, n, k, T(1), x, w, T(0), to, n);
+    }
+  };
   auto rows = [&](Index begin, Index end) {
-    Index matrix = begin * row;
+    Index first = begin * row;
     walk.run(begin, end, [&](const std::array<Index, 2>& at) {
-      for (Index i = 0; i < row; ++i, ++matrix) {
-        kernels::Operand<T> x = lhs, w = rhs;
-        x.data += at[0] + i * walk.inner_stride(0);
-        w.data += at[1] + i * walk.inner_stride(1);
-        kernels::gemm<T>(m, n, k, T(1), x, w, T(0), out + matrix * m * n, n);
-      }
+      part(at, first, 0, row);
+      first += row;
     });
   };
+  // Whole matrices to a thread while there are many; a few large ones are cut inside gemm instead.
+  const Index grain = std::max<Index>(1, (Index{1} << (dots ? 16 : 20)) / std::max<Index>(1, m * n * k));
   if (k == 0)  // nothing to step through
     std::fill_n(out, y.size(), T(0));
-  else if (matrices >= 8)
-    parallel_for(walk.rows(), grain, rows);
-  else
+  else if (matrices < 8)
     rows(0, walk.rows());
+  else if (walk.rows() == 1)
+    parallel_for(row, grain, [&](Index begin, Index end) { part({0, 0}, 0, begin, end); });
+  else
+    parallel_for(walk.rows(), std::max<Index>(1, grain / row), rows);
 }
 
 }  // namespace
