@@ -186,11 +186,13 @@ void check_not_empty(const char* op, const Tensor& x, const Dims& over) {
                      " hold no elements, and there is no largest or smallest of nothing. Hint: check size() first");
 }
 
-/// Lines along an axis that is not the last are turned into rows in the cache, so many at a time.
-Index lines_at_once(Index n) { return std::clamp<Index>(8192 / std::max<Index>(1, n) / 8 * 8, 8, 64); }
+/// So many lines along an axis that is not the last are worked on while they are in the cache.
+Index lines_at_once(Index n) {
+  return std::clamp<Index>(8192 / std::max<Index>(1, n) / 8 * 8, 8, kernels::column_strip);
+}
 
-/// Runs kernel(first_row, second_row, y_row, n) on every line along `axis`. `choose` gets the kernels of the element
-/// type.
+/// Runs a kernel of rows, (first_row, second_row, y_row, n), or one of columns on every line along `axis`. `choose` gets
+/// the kernels of the element type and gives both.
 template <class Choose>
 Tensor along_axis(const char* op, const Tensor& first, const Tensor& second, int axis, Choose choose) {
   check_same_dtype(op, first, second);
@@ -201,8 +203,8 @@ Tensor along_axis(const char* op, const Tensor& first, const Tensor& second, int
   Tensor y = Tensor::empty(first.shape(), first.dtype());
   if (y.size() == 0) return y;
   dispatch_floating(op, y.dtype(), [&]<class T>() {
-    const auto kernel = choose(kernels::reduce<T>());
-    const auto run = [&kernel, n = g.n](const T* p, const T* q, T* out) {
+    const auto [kernel, columns_kernel] = choose(kernels::reduce<T>());
+    const auto run = [kernel = kernel, n = g.n](const T* p, const T* q, T* out) {
       if constexpr (std::is_invocable_v<decltype(kernel), const T*, T*, Index>)
         kernel(p, out, n);
       else
@@ -217,7 +219,18 @@ Tensor along_axis(const char* op, const Tensor& first, const Tensor& second, int
       return;
     }
     const Index width = lines_at_once(g.n), strips = (g.inner + width - 1) / width;
-    parallel_for(g.outer * strips, std::max<Index>(1, rows_per_chunk(g.n * width) / 8), [&](Index begin, Index end) {
+    const Index grain = std::max<Index>(1, rows_per_chunk(g.n * width) / 8);
+    if (g.inner >= 8) {
+      parallel_for(g.outer * strips, grain, [&, kernel = columns_kernel](Index begin, Index end) {
+        for (Index job = begin; job < end; ++job) {
+          const Index column = job % strips * width, at = job / strips * g.n * g.inner + column;
+          kernel(p + at, q + at, out + at, g.n, std::min(width, g.inner - column), g.inner);
+        }
+      });
+      return;
+    }
+    // Too few columns for vectors: they are turned into rows.
+    parallel_for(g.outer * strips, grain, [&](Index begin, Index end) {
       const detail::Scratch<T> left(width * g.n), right(alone ? 0 : width * g.n);
       for (Index job = begin; job < end; ++job) {
         const Index column = job % strips * width, at = job / strips * g.n * g.inner + column;
@@ -438,16 +451,20 @@ Tensor scaled_exponentials(const Tensor& x, const Dims& axes, const Tensor& shif
 }
 
 Tensor softmax(const Tensor& x, int axis) {
-  return along_axis("softmax", x, x, axis, [](const auto& kernels) { return kernels.softmax_row; });
+  return along_axis("softmax", x, x, axis, [](const auto& k) { return std::pair(k.softmax_row, k.softmax_columns); });
 }
 Tensor log_softmax(const Tensor& x, int axis) {
-  return along_axis("log_softmax", x, x, axis, [](const auto& kernels) { return kernels.log_softmax_row; });
+  return along_axis("log_softmax", x, x, axis,
+                    [](const auto& k) { return std::pair(k.log_softmax_row, k.log_softmax_columns); });
 }
 Tensor softmax_backward(const Tensor& g, const Tensor& y, int axis) {
-  return along_axis("softmax", g, y, axis, [](const auto& kernels) { return kernels.softmax_backward_row; });
+  return along_axis("softmax", g, y, axis,
+                    [](const auto& k) { return std::pair(k.softmax_backward_row, k.softmax_backward_columns); });
 }
 Tensor log_softmax_backward(const Tensor& g, const Tensor& y, int axis) {
-  return along_axis("log_softmax", g, y, axis, [](const auto& kernels) { return kernels.log_softmax_backward_row; });
+  return along_axis("log_softmax", g, y, axis, [](const auto& k) {
+    return std::pair(k.log_softmax_backward_row, k.log_softmax_backward_columns);
+  });
 }
 
 }  // namespace espalier

@@ -267,6 +267,88 @@ double CrossEntropyRow(const T* x, Index n, Index label, T* grad, T scale) {
   return std::log(sum) - (static_cast<double>(at_label) - static_cast<double>(most));
 }
 
+// The softmax family down columns, which lie side by side: no more than column_strip of them at a time.
+
+/// total[c] = sum of term(at, place of row r, column c), the terms of 64 rows at a time in T, then in f64.
+template <class T, class Term>
+HWY_INLINE void SumColumns(Index rows, Index cols, Index stride, double* total, const Term& term) {
+  constexpr Index row_block = 64;
+  HWY_ALIGN T part[column_strip];
+  std::fill_n(total, cols, 0.);
+  for (Index begin = 0; begin < rows; begin += row_block) {
+    std::fill_n(part, cols, T(0));
+    for (Index r = begin; r < std::min(rows, begin + row_block); ++r)
+      ForEachVector<T>(cols, [&](auto at, Index c) ESPALIER_INLINE_LAMBDA {
+        at.Store(Add(at.Load(part + c), term(at, r * stride + c, c)), part + c);
+      });
+    for (Index c = 0; c < cols; ++c) total[c] += static_cast<double>(part[c]);
+  }
+}
+/// body(at, place, column) for every vector.
+template <class T, class Body>
+HWY_INLINE void ForEachOfColumns(Index rows, Index cols, Index stride, const Body& body) {
+  for (Index r = 0; r < rows; ++r)
+    ForEachVector<T>(cols, [&](auto at, Index c) ESPALIER_INLINE_LAMBDA { body(at, r * stride + c, c); });
+}
+/// As Largest.
+template <class T>
+HWY_INLINE void LargestOfColumns(const T* x, Index rows, Index cols, Index stride, T* most) {
+  std::fill_n(most, cols, -std::numeric_limits<T>::infinity());
+  ForEachOfColumns<T>(rows, cols, stride, [=](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    at.Store(Larger(at.Load(x + i), at.Load(most + c)), most + c);
+  });
+}
+template <class T>
+void SoftmaxColumns(const T* x, const T*, T* y, Index rows, Index cols, Index stride) {
+  HWY_ALIGN T of_column[column_strip];
+  double sum[column_strip];
+  LargestOfColumns(x, rows, cols, stride, of_column);
+  SumColumns<T>(rows, cols, stride, sum, [&](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    const auto v = ExpNegative(Sub(at.Load(x + i), at.Load(of_column + c)));
+    at.Store(v, y + i);
+    return v;
+  });
+  for (Index c = 0; c < cols; ++c) of_column[c] = static_cast<T>(1 / sum[c]);
+  ForEachOfColumns<T>(rows, cols, stride, [&](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    at.Store(Mul(at.Load(y + i), at.Load(of_column + c)), y + i);
+  });
+}
+template <class T>
+void LogSoftmaxColumns(const T* x, const T*, T* y, Index rows, Index cols, Index stride) {
+  HWY_ALIGN T most[column_strip], rest[column_strip];
+  double sum[column_strip];
+  LargestOfColumns(x, rows, cols, stride, most);
+  SumColumns<T>(rows, cols, stride, sum, [&](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    return ExpNegative(Sub(at.Load(x + i), at.Load(most + c)));
+  });
+  for (Index c = 0; c < cols; ++c) rest[c] = static_cast<T>(std::log(sum[c]));
+  ForEachOfColumns<T>(rows, cols, stride, [&](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    at.Store(Sub(Sub(at.Load(x + i), at.Load(most + c)), at.Load(rest + c)), y + i);
+  });
+}
+template <class T>
+void SoftmaxBackwardColumns(const T* g, const T* y, T* dx, Index rows, Index cols, Index stride) {
+  HWY_ALIGN T mean[column_strip];
+  double sum[column_strip];
+  SumColumns<T>(rows, cols, stride, sum,
+                [=](auto at, Index i, Index) ESPALIER_INLINE_LAMBDA { return Mul(at.Load(g + i), at.Load(y + i)); });
+  for (Index c = 0; c < cols; ++c) mean[c] = static_cast<T>(sum[c]);
+  ForEachOfColumns<T>(rows, cols, stride, [&](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    at.Store(Mul(at.Load(y + i), Sub(at.Load(g + i), at.Load(mean + c))), dx + i);
+  });
+}
+template <class T>
+void LogSoftmaxBackwardColumns(const T* g, const T* y, T* dx, Index rows, Index cols, Index stride) {
+  HWY_ALIGN T of_column[column_strip];
+  double sum[column_strip];
+  SumColumns<T>(rows, cols, stride, sum,
+                [=](auto at, Index i, Index) ESPALIER_INLINE_LAMBDA { return at.Load(g + i); });
+  for (Index c = 0; c < cols; ++c) of_column[c] = static_cast<T>(sum[c]);
+  ForEachOfColumns<T>(rows, cols, stride, [&](auto at, Index i, Index c) ESPALIER_INLINE_LAMBDA {
+    at.Store(hn::NegMulAdd(ExpNegative(at.Load(y + i)), at.Load(of_column + c), at.Load(g + i)), dx + i);
+  });
+}
+
 template <class T>
 constexpr ReduceKernels<T> Table() {
   return {
@@ -287,6 +369,10 @@ constexpr ReduceKernels<T> Table() {
       .log_softmax_row = LogSoftmaxRow<T>,
       .softmax_backward_row = SoftmaxBackwardRow<T>,
       .log_softmax_backward_row = LogSoftmaxBackwardRow<T>,
+      .softmax_columns = SoftmaxColumns<T>,
+      .log_softmax_columns = LogSoftmaxColumns<T>,
+      .softmax_backward_columns = SoftmaxBackwardColumns<T>,
+      .log_softmax_backward_columns = LogSoftmaxBackwardColumns<T>,
       .cross_entropy_row = CrossEntropyRow<T>,
   };
 }

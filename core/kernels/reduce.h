@@ -11,6 +11,8 @@
 
 namespace espalier::kernels {
 
+constexpr Index column_strip = 64;  // columns that the softmax family takes at a time, at most
+
 template <class T>
 struct ReduceKernels {
   double (*sum)(const T* x, Index n);
@@ -39,6 +41,10 @@ struct ReduceKernels {
   void (*softmax_backward_row)(const T* g, const T* y, T* dx, Index n);
   /// dx = g - exp(y) sum g, y the log-softmax.
   void (*log_softmax_backward_row)(const T* g, const T* y, T* dx, Index n);
+  /// The same down columns: element r of column c is [r * stride + c]. The bits of a column do not depend on its
+  /// neighbours. Not in place; the second operand of the forward ones is not looked at.
+  using Columns = void (*)(const T* first, const T* second, T* y, Index rows, Index cols, Index stride);
+  Columns softmax_columns, log_softmax_columns, softmax_backward_columns, log_softmax_backward_columns;
   /// log(sum exp(x)) - x[label], 0 <= label < n; with a grad, also grad = scale (softmax(x) - onehot(label)).
   double (*cross_entropy_row)(const T* x, Index n, Index label, T* grad, T scale);
 };

@@ -181,6 +181,41 @@ TEST(Reduce, LogSumExpAtTheEdges) {
   EXPECT_EQ(logsumexp(Tensor::zeros({0})).item(), -inf);
 }
 
+TEST(Softmax, DownColumnsIsThatOfRows) {
+  for (const Shape& shape : {Shape{2, 33, 70}, Shape{3, 5, 8}, Shape{1, 130, 9}, Shape{1, 1000, 200}, Shape{2, 7, 3},
+                             Shape{2, 1, 17}, Shape{2, 0, 9}, Shape{0, 4, 9}})
+    for (const DType type : {DType::f32, DType::f64}) {
+      SCOPED_TRACE(::testing::Message() << shape[0] << ", " << shape[1] << ", " << shape[2]);
+      const double eps = type == DType::f32 ? 1e-6 : 1e-14;
+      Tensor x = Rng(3).uniform(shape, -6, 6, DType::f64).to(type);
+      const Tensor g = Rng(4).uniform(shape, -2, 2, DType::f64).to(type);
+      if (x.size() > 0) {
+        x.select(2, 1).fill(-inf);
+        x.select(2, 2).select(1, shape[1] / 2).fill(nan);
+        x.select(2, 0).select(1, shape[1] / 2).fill(-inf);
+      }
+      const auto all = [&](int threads, Index columns) {
+        const Threads use(threads);
+        const Tensor a = x.narrow(2, 0, columns), b = g.narrow(2, 0, columns);
+        const Tensor y = softmax(a, 1), log_y = log_softmax(a, 1);
+        return std::vector<Tensor>{y, log_y, softmax_backward(b, y, 1), log_softmax_backward(b, log_y, 1)};
+      };
+      const Tensor rows = x.transpose(1, 2).contiguous(), g_rows = g.transpose(1, 2).contiguous();
+      const Tensor y = softmax(rows, 2), log_y = log_softmax(rows, 2);
+      const std::vector<Tensor> expected{y, log_y, softmax_backward(g_rows, y, 2),
+                                         log_softmax_backward(g_rows, log_y, 2)};
+      const std::vector<Tensor> one = all(1, shape[2]), three = all(3, shape[2]);
+      for (std::size_t k = 0; k < one.size(); ++k) {
+        EXPECT_TRUE(same_bytes(one[k], three[k])) << k;
+        EXPECT_TRUE(allclose(one[k].transpose(1, 2), expected[k], 64 * eps, 64 * eps, true)) << k;
+      }
+      if (shape[2] < 9) continue;
+      const std::vector<Tensor> fewer = all(1, 8);
+      for (std::size_t k = 0; k < one.size(); ++k)
+        EXPECT_TRUE(same_bytes(one[k].narrow(2, 0, 8).contiguous(), fewer[k])) << k << ": neighbours do not count";
+    }
+}
+
 TEST(Reduce, NothingHasNoLargest) {
   EXPECT_TRUE(throws<ShapeError>([] { amax(Tensor::zeros({2, 0}), {1}); }, "[amax]", "[2, 0]"));
   EXPECT_TRUE(throws<ShapeError>([] { argmin(Tensor::zeros({0, 3}), 0); }, "[min_along]"));
