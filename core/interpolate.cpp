@@ -140,7 +140,7 @@ void resize_planes(const T* x, Index planes, const Taps<T>& rows, Index columns,
 /// x with a matrix applied to each of its last axes; to the last two at once.
 template <class T>
 Tensor apply(const char* op, const Tensor& x, const std::vector<Taps<T>>& axes) {
-  static const Taps<T> single(Resize{Interpolation::nearest, 1, 1, 1, false});
+  static const Taps<T> single(Resize{Interpolation::nearest, 1, 1, 1, 1, false});
   Tensor y;
   auto pass = [&](const Taps<T>& rows, Index columns, const RowSums<T>* sums, const Shape& shape) {
     const Tensor from = y.defined() ? std::move(y) : x.contiguous();
@@ -184,10 +184,11 @@ Tensor apply(const char* op, const Tensor& x, std::span<const Resize> axes, bool
 }  // namespace
 
 Resize::Place Resize::place(Index i) const noexcept {
+  const auto in_inputs = [this](double at) { return at * inputs / outputs; };
   const auto at = static_cast<double>(i);
   const Index last = from - 1;
-  if (mode == Interpolation::nearest) return {std::min(static_cast<Index>(std::floor(at * step)), last), 0};
-  const double x = align_corners ? at * step : std::max(0.0, (at + 0.5) * step - 0.5);
+  if (mode == Interpolation::nearest) return {std::min(static_cast<Index>(std::floor(in_inputs(at))), last), 0};
+  const double x = align_corners ? in_inputs(at) : std::max(0.0, in_inputs(at + 0.5) - 0.5);
   const Index low = std::min(static_cast<Index>(x), last);
   return {low, low == last ? 0 : x - static_cast<double>(low)};
 }

@@ -13,8 +13,9 @@ enum class Interpolation { nearest, linear };
 struct Resize {
   Interpolation mode;
   Index from, to;
-  /// Distance of neighbouring outputs, in inputs.
-  double step;
+  /// So many inputs are as far as so many outputs. Two numbers, for their quotient is rounded: place 11 of 22 made of 30
+  /// is input 15, but 11 (30 / 22) is less.
+  double inputs, outputs;
   bool align_corners;
 
   /// y[i] = (1 - share) x[low] + share x[low + 1]; x[low] alone if share is 0, as it is at the last input.

@@ -29,10 +29,12 @@ Variable along_all(const Variable& x, const Dims& size, double scale, Interpolat
     const Index from = x.shape()[axis], to = size[axis - 2];
     if (from < 1 || to < 1)
       fail<ShapeError>("[interpolate] x ", x.shape(), " cannot become ", size, "; no length may be 0");
-    double step = scale > 0 ? 1 / scale : static_cast<double>(from) / static_cast<double>(to);
-    if (options.align_corners && mode == Interpolation::linear)
-      step = to > 1 ? static_cast<double>(from - 1) / static_cast<double>(to - 1) : 0;
-    sizes.push_back({mode, from, to, step, options.align_corners});
+    double inputs = scale > 0 ? 1 : static_cast<double>(from), outputs = scale > 0 ? scale : static_cast<double>(to);
+    if (options.align_corners && mode == Interpolation::linear) {
+      inputs = to > 1 ? static_cast<double>(from - 1) : 0;
+      outputs = to > 1 ? static_cast<double>(to - 1) : 1;
+    }
+    sizes.push_back({mode, from, to, inputs, outputs, options.align_corners});
   }
   return stretch(x, sizes);
 }
@@ -56,8 +58,12 @@ Variable interpolate_by(const Variable& x, double scale, Interpolation mode, con
   if (!(scale > 0) || !std::isfinite(scale))
     fail<ConfigError>("[interpolate] scale must be positive and finite, got ", scale);
   Dims size;
-  for (int axis = 2; axis < x.rank(); ++axis)
-    size.push_back(static_cast<Index>(std::floor(static_cast<double>(x.shape()[axis]) * scale)));
+  for (int axis = 2; axis < x.rank(); ++axis) {
+    const double length = std::floor(static_cast<double>(x.shape()[axis]) * scale);
+    if (!(length < 0x1p63))
+      fail<ShapeError>("[interpolate] x ", x.shape(), " cannot become ", scale, " times as long: no Index holds that");
+    size.push_back(static_cast<Index>(length));
+  }
   return along_all(x, size, scale, mode, options);
 }
 

@@ -15,7 +15,8 @@ namespace {
 
 Resize to_size(Interpolation mode, Index from, Index to, bool corners = false) {
   const auto n = static_cast<double>(from), m = static_cast<double>(to);
-  return {mode, from, to, corners ? (to > 1 ? (n - 1) / (m - 1) : 0) : n / m, corners};
+  if (!corners) return {mode, from, to, n, m, false};
+  return {mode, from, to, to > 1 ? n - 1 : 0, to > 1 ? m - 1 : 1, true};
 }
 
 /// As [outer, length, inner], one axis after the other; the adjoint adds where resizing reads.
@@ -117,7 +118,17 @@ TEST(Resize, PlacesOfAScaleMayLieBehindTheEnd) {
   Rng rng(1);
   for (const Interpolation mode : {nearest, linear})  // 1 / scale beyond from / to
     check<float>(randn(rng, {2, 10, 11}),
-                 std::array{Resize{mode, 10, 9, 1.25, false}, Resize{mode, 11, 30, 0.5, false}});
+                 std::array{Resize{mode, 10, 9, 1.25, 1, false}, Resize{mode, 11, 30, 1, 2, false}});
+}
+
+TEST(Resize, NearestIsExactWhereTheRatioIsRounded) {
+  for (Index from = 1; from <= 60; ++from)
+    for (Index to = 1; to <= 120; ++to) {
+      const Resize size = to_size(Interpolation::nearest, from, to);
+      const Resize scale{Interpolation::nearest, from, from * to, 1, static_cast<double>(to), false};
+      for (Index i = 0; i < to; ++i) ASSERT_EQ(size.place(i).low, i * from / to) << i << " of " << from << " to " << to;
+      for (Index i = 0; i < from * to; i += to) ASSERT_EQ(scale.place(i).low, i / to) << from << " times " << to;
+    }
 }
 
 TEST(Resize, WhatHasNoShareDoesNotCount) {
