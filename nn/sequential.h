@@ -46,7 +46,8 @@ class Sequential final : public Module {
       steps_ = Sequential(other).steps_;
       return *this;
     }
-    for (std::size_t i = 0; i < steps_.size(); ++i) steps_[i]->assign(*other.steps_[i]);
+    for (std::size_t i = 0; i < steps_.size(); ++i)
+      if (!steps_[i]->assign(*other.steps_[i])) steps_[i] = other.steps_[i]->clone();
     return *this;
   }
   Sequential& operator=(Sequential&&) noexcept = default;
@@ -83,7 +84,8 @@ class Sequential final : public Module {
     virtual std::unique_ptr<Step> clone() const = 0;
     virtual Module* module() = 0;
     virtual bool same_kind(const Step& other) const = 0;
-    virtual void assign(const Step& other) = 0;
+    /// False if the kind has no assignment, as a lambda that captures has none.
+    virtual bool assign(const Step& other) = 0;
   };
   template <class F>
   class Holds final : public Step {
@@ -98,8 +100,9 @@ class Sequential final : public Module {
         return nullptr;
     }
     bool same_kind(const Step& other) const override { return dynamic_cast<const Holds*>(&other) != nullptr; }
-    void assign(const Step& other) override {
+    bool assign(const Step& other) override {
       if constexpr (std::is_copy_assignable_v<F>) value = static_cast<const Holds&>(other).value;
+      return std::is_copy_assignable_v<F>;
     }
     F value;
   };

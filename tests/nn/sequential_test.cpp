@@ -46,6 +46,17 @@ TEST(Sequential, NamesStepsByPlace) {
   EXPECT_EQ(list[2].name, "3.weight");
 }
 
+TEST(Sequential, AssignmentTakesOverWhatALambdaHasCaptured) {
+  Rng rng(1);
+  const auto times = [](double factor) { return [factor](const Variable& x) { return x * factor; }; };
+  nn::Sequential net(nn::Linear(rng, 2, 2), times(2)), other(nn::Linear(rng, 2, 2), times(3));
+  const ParameterRef identity = net.parameters()[0].parameter;
+  net = other;
+  const Tensor x = rng.normal({3, 2});
+  EXPECT_TRUE(same_bytes(net(x).value(), other(x).value()));
+  EXPECT_EQ(net.parameters()[0].parameter, identity);
+}
+
 TEST(Sequential, CopiesAreNewParametersAndAssignmentKeepsIdentity) {
   Rng rng(1);
   nn::Sequential net = make(rng);
