@@ -8,8 +8,8 @@ Variable picked(const char* op, const Variable& x, Tensor values, const Tensor& 
   if (!recording(x)) return values;
   if (x.rank() == 0) return record(op, std::move(values), {&x}, [](const Variable& g, Wants) { return g; });
   return record(op, std::move(values), {&x},
-                [axis, indices, shape = x.shape()](const Variable& g, Wants, Tensor so_far) {
-                  return scattered(g, shape, axis, indices, std::move(so_far));
+                [axis, indices = Saved(indices), shape = x.shape()](const Variable& g, Wants, Tensor so_far) {
+                  return scattered(g, shape, axis, indices.value(), std::move(so_far));
                 });
 }
 

@@ -83,8 +83,9 @@ namespace {
 Variable share(const Variable& g, const Tensor& a, const Tensor& b, double sign) {
   Tensor dx = zip3("maximum_backward", ternary().larger, g.value(), a, b, sign);
   if (!recording(g)) return dx;
-  return record("maximum_backward", std::move(dx), {&g},
-                [a, b, sign](const Variable& gg, Wants) { return share(gg, a, b, sign); });
+  return record("maximum_backward", std::move(dx), {&g}, [a = Saved(a), b = Saved(b), sign](const Variable& gg, Wants) {
+    return share(gg, a.value(), b.value(), sign);
+  });
 }
 
 Variable extreme(const char* op, const kernels::BinaryKernel& kernel, const Variable& a, const Variable& b,

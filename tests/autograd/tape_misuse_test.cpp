@@ -4,10 +4,12 @@
 #include <memory>
 #include <thread>
 
+#include "espalier/autograd/ops/activation.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/loss.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/autograd/ops/sort.h"
 #include "espalier/autograd/tape.h"
 #include "tests/support.h"
 
@@ -116,6 +118,28 @@ TEST(TapeMisuse, ClassWeightsChangedBeforeBackwardAreAnError) {
   const Variable loss = sum(softmax_cross_entropy(w, Tensor::from({std::int64_t{0}, std::int64_t{2}}), options));
   options.weight.write<float>("test")[1] = 5;
   EXPECT_TRUE(throws<GradError>([&] { tape.backward(loss); }, "[softmax_cross_entropy]", "changed in place by [test]"));
+}
+
+TEST(TapeMisuse, PlacesChangedBeforeBackwardAreAnError) {
+  const Parameter w = parameter({3, 1, 2});
+  Tape tape;
+  IndexedResult best = topk(w, 2);
+  best.indices.fill(0, "test");
+  EXPECT_TRUE(throws<GradError>([&] { tape.backward(sum(best.values)); }, "[topk]", "changed in place by [test]"));
+}
+
+TEST(TapeMisuse, WhatASecondDerivativeReadsMustNotChangeEither) {
+  for (const auto& op : {+[](const Variable& v) { return leaky_relu(v, 0.5); },
+                         +[](const Variable& v) {
+                           return maximum(v, Tensor::from({0., 0.}));
+                         }}) {
+    Tensor values = Tensor::from({1., -1.});
+    Tape tape;
+    const Variable x = tape.watch(values), g = tape.watch(Tensor::from({1., 1.}));
+    const Variable dx = tape.gradient(sum(mul(op(x), g)), {x}, {.create_graph = true})[0];
+    values.fill(-1, "test");
+    EXPECT_TRUE(throws<GradError>([&] { tape.gradient(sum(dx), {g}); }, "changed in place by [test]"));
+  }
 }
 
 TEST(TapeMisuse, GradientsOfAnEarlyValueLeaveTheLaterOnesAlone) {

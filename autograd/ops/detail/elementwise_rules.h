@@ -53,8 +53,9 @@ inline Variable piecewise(const char* op, const kernels::BinaryKernel& kernel, c
                           double p = 0, double q = 0) {
   Tensor dx = zip(op, kernel, g.value(), v.value(), p, q);
   if (!recording(g)) return dx;
-  return record(op, std::move(dx), {&g},
-                [=, &kernel, v = v.detach()](const Variable& gg, Wants) { return piecewise(op, kernel, gg, v, p, q); });
+  return record(op, std::move(dx), {&g}, [=, &kernel, v = Saved(v.detach())](const Variable& gg, Wants) {
+    return piecewise(op, kernel, gg, v.get(), p, q);
+  });
 }
 
 /// The gradient of a function that is constant almost everywhere: 0, even of an infinite g.
