@@ -122,13 +122,14 @@ Variable erf_slope(const Variable& g, const Variable& x, double p) {
 }  // namespace
 
 Variable xlogy(const Variable& x, const Variable& y) {
-  Tensor product = zip_with("xlogy", x.value(), map("xlogy", unary().log, y.value()), [](auto v, auto logarithm) {
-    return v == 0 && (logarithm == logarithm) ? decltype(v)(0) : v * logarithm;
-  });
+  const Tensor unused = logical_and(eq(x.value(), 0), logical_not(isnan(y.value())));
+  Tensor product = where(unused, Tensor::scalar(0, x.dtype()),
+                         zip("xlogy", binary().mul, x.value(), map("xlogy", unary().log, y.value())));
   if (!recording(x, y)) return product;
   return record("xlogy", std::move(product), {&x, &y}, [x = Saved(x), y = Saved(y)](const Variable& g, Wants wants) {
     const Variable &a = x.get(), &b = y.get();
-    const auto by_x = [&] { return mul(g, log(masked_fill(b, eq(a.value(), 0), 1))); };
+    // At x = 0 the slope is log(y) as anywhere else, if there is one.
+    const auto by_x = [&] { return mul(g, log(masked_fill(b, logical_and(eq(a.value(), 0), le(b.value(), 0)), 1))); };
     return gradients(wants[0] ? sum_to(by_x(), a.shape()) : no_gradient(),
                      wants[1] ? sum_to(mul(g, div(a, b)), b.shape()) : no_gradient());
   });

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/autograd/ops/math.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/core/compare.h"
 #include "tests/support.h"
@@ -81,6 +82,17 @@ TEST(Elementwise, PowersOfZeroHaveFiniteGradients) {
   const auto g = tape.gradient(sum(pow(x, b)), {x, b});
   EXPECT_EQ(g[0].value().to_vector<double>(), (Values{0, 1, 0, 0}));
   EXPECT_EQ(g[1].value().to_vector<double>(), (Values{0, 0, 0, std::log(2.)}));
+}
+
+TEST(Elementwise, XlogyAtZeroIsZeroAndItsSlopeTheLogarithm) {
+  Tape tape;
+  const Variable x = tape.watch(Tensor::zeros({5}, DType::f64)), y(Tensor::from({1., 4., 0., -1., nan}));
+  const Variable z = xlogy(x, y);
+  const std::vector<double> dx = tape.gradient(sum(z), {x})[0].value().to_vector<double>();
+  for (std::size_t k = 0; k < 4; ++k) EXPECT_EQ(z.value().to_vector<double>()[k], 0) << k;
+  EXPECT_TRUE(std::isnan(z.value().to_vector<double>()[4]));
+  for (std::size_t k = 0; k < 4; ++k) EXPECT_DOUBLE_EQ(dx[k], k == 1 ? std::log(4.) : 0) << k;
+  EXPECT_TRUE(std::isnan(dx[4]));
 }
 
 TEST(Elementwise, PowersZeroAreFlatWhereTheInverseOverflows) {
