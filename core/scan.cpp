@@ -3,6 +3,8 @@
 #include <array>
 #include <cmath>
 #include <limits>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "espalier/core/detail/groups.h"
@@ -68,10 +70,13 @@ void running_sum(const T* x, T* y, Index n, Index stride, double carry) {
   for (; i + 4 <= n; i += 4) {
     const double a = static_cast<double>(x[i * stride]), b = a + static_cast<double>(x[(i + 1) * stride]),
                  c = static_cast<double>(x[(i + 2) * stride]), d = c + static_cast<double>(x[(i + 3) * stride]);
-    const double next = carry + (b + d);
+    const double third = carry + (b + c), next = carry + (b + d);
+    if constexpr (std::is_same_v<T, double>)  // -1e308, then 1e308 twice: the two by themselves are too large
+      if (!std::isfinite(third) || !std::isfinite(next)) [[unlikely]]
+        break;
     y[i * stride] = static_cast<T>(carry + a);
     y[(i + 1) * stride] = static_cast<T>(carry + b);
-    y[(i + 2) * stride] = static_cast<T>(carry + (b + c));
+    y[(i + 2) * stride] = static_cast<T>(third);
     y[(i + 3) * stride] = static_cast<T>(next);
     carry = next;
   }

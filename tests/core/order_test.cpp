@@ -2,11 +2,13 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <numeric>
 
 #include "espalier/core/index.h"
+#include "espalier/core/rearrange.h"
 #include "espalier/core/rng.h"
 #include "espalier/core/scan.h"
 #include "espalier/core/sort.h"
@@ -124,6 +126,17 @@ TEST(Median, IsTheLowerMiddleAndNotANumberIfThereIsOne) {
   EXPECT_EQ(bad.indices.item(), 1);
   EXPECT_EQ(kthvalue(Tensor::from({4., nan, 3.}), 3).indices.item(), 1);
   EXPECT_TRUE(throws<ShapeError>([] { median(Tensor::zeros({2, 0}), 1); }, "[median]"));
+}
+
+TEST(Scan, SumsWithinTheRangeStayThereWhateverIsAddedFirst) {
+  const Tensor x = Tensor::from({-1e308, 0., 1e308, 1e308, -1e308, 1e308, 0.}),
+               y = Tensor::from({-1e308, 1e308, 1e308});
+  EXPECT_EQ(cumsum(x, 0).to_vector<double>(), (std::vector<double>{-1e308, -1e308, 0, 1e308, 0, 1e308, 1e308}));
+  for (const Index before : {1, 2, 3, 4}) {
+    const Tensor shifted = padded(y, std::array{before, Index{4}}, 0);
+    EXPECT_EQ(cumsum(shifted, 0).at({before + 1}), 0) << before;
+    EXPECT_EQ(cumsum(shifted, 0).at({-1}), 1e308) << before;
+  }
 }
 
 TEST(Scan, LongRowsInPiecesAndColumnsInStrips) {
