@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/elementwise.h"
@@ -389,10 +390,12 @@ Tensor one_hot(const Tensor& labels, Index classes, DType type) {
   if (type != DType::i64 && !is_floating(type)) fail<DTypeError>("[one_hot] gives i64, f32 or f64, not ", type);
   const Tensor dense = labels.contiguous();
   const std::int64_t* label = dense.data<std::int64_t>();
-  if (classes < 0) {
+  if (classes < -1) fail<ShapeError>("[one_hot] ", classes, " classes. Hint: -1 counts them by the labels");
+  if (classes == -1) {
     if (dense.size() == 0)
       fail<ShapeError>("[one_hot] no labels to count the classes by, shape ", labels.shape(), ". Hint: name them");
-    classes = *std::max_element(label, label + dense.size()) + 1;
+    constexpr Index most = std::numeric_limits<Index>::max() - 1;
+    classes = std::clamp<Index>(*std::max_element(label, label + dense.size()), -1, most) + 1;
   }
   check_indices("one_hot", labels, classes, "of the labels");
   Shape shape = labels.shape();

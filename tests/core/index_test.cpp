@@ -126,6 +126,10 @@ TEST(Index, OneHotCountsTheClassesItself) {
   EXPECT_EQ(one_hot(Tensor::empty({0}, DType::i64), 3).shape(), (Shape{0, 3}));
   EXPECT_TRUE(throws<ShapeError>([] { one_hot(Tensor::empty({0}, DType::i64)); }, "[one_hot] no labels"));
   EXPECT_TRUE(throws<IndexError>([] { one_hot(Tensor::from<Index>({3}), 3); }, "index 3 at [0]"));
+  EXPECT_TRUE(throws<ShapeError>([] { one_hot(Tensor::from<Index>({3}), -7); }, "[one_hot] -7 classes"));
+  EXPECT_TRUE(throws<IndexError>([] { one_hot(Tensor::from<Index>({-3})); }, "index -3 at [0] is outside [0, 0)"));
+  constexpr Index most = std::numeric_limits<Index>::max();
+  EXPECT_TRUE(throws<IndexError>([] { one_hot(Tensor::from<Index>({most})); }, "is outside [0, "));
 }
 
 TEST(Index, ErrorsAreFoundBeforeAnythingIsRead) {
