@@ -479,11 +479,8 @@ Tensor conv2d(const Tensor& x, const Tensor& weight, const Tensor* bias, const C
     T* target = y.write<T>("conv2d");
     if (y.size() == 0) return;
     const Index in = g.in / g.groups, out = g.out / g.groups, taps = g.kernel[0] * g.kernel[1];
-    Pair needed;
-    for (std::size_t a = 0; a < 2; ++a)
-      needed[a] = (g.result[a] - 1) * g.stride[a] + (g.kernel[a] - 1) * g.dilation[a] + 1;
     const bool whole = strips_are_whole(g.result, g.size[1], in * taps, kernels::conv<T>().lanes);
-    const ImageLayout layout = detail::make_layout(g.in, g.size, g.before, g.stride, needed, whole);
+    const ImageLayout layout = detail::make_layout(g.in, g.size, g.before, g.stride, g.reach(), whole);
     const Scratch<Tap> tap(taps);
     for (Index a = 0; a < g.kernel[0]; ++a)
       for (Index b = 0; b < g.kernel[1]; ++b)

@@ -24,6 +24,12 @@ struct ConvGeometry {
 
   Shape x_shape() const { return {batch, in, size[0], size[1]}; }
   Shape y_shape() const { return {batch, out, result[0], result[1]}; }
+  /// Rows and columns, the first zeros included, that the kernel passes over.
+  Pair reach() const {
+    Pair reach;
+    for (std::size_t a = 0; a < 2; ++a) reach[a] = (result[a] - 1) * stride[a] + (kernel[a] - 1) * dilation[a] + 1;
+    return reach;
+  }
   Shape weight_shape() const { return {out, groups > 0 ? in / groups : 0, kernel[0], kernel[1]}; }
 };
 

@@ -85,10 +85,7 @@ class WeightGradient final {
  private:
   /// Dot products want neighbouring pixels side by side; else a stride is but a step.
   ImageLayout make_layout() const {
-    Pair needed;
-    for (std::size_t a = 0; a < 2; ++a)
-      needed[a] = (g_.result[a] - 1) * g_.stride[a] + (g_.kernel[a] - 1) * g_.dilation[a] + 1;
-    return detail::make_layout(g_.in, g_.size, g_.before, by_dots_ ? g_.stride : Pair{1, 1}, needed, true);
+    return detail::make_layout(g_.in, g_.size, g_.before, by_dots_ ? g_.stride : Pair{1, 1}, g_.reach(), true);
   }
 
   /// The images of one part, for some input channels (or groups, where there are several), added up in d.

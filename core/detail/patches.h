@@ -33,7 +33,7 @@ class Patches final {
   Patches(const kernels::SparseMatrix<T>& w, const ConvGeometry& g)
       : w_(w),
         g_(g),
-        layout_(layout_of(g)),
+        layout_(make_layout(g.in, g.size, g.before, g.stride, g.reach(), false)),
         room_(layout_.elements(g.in, kernels_.lanes)),
         plane_(g.result[0] * g.result[1]),
         each_(std::max<Index>(1, 256 / plane_)),
@@ -105,12 +105,6 @@ class Patches final {
   bool by_images() const { return units_ >= 8; }
   Index at(const PixelRun& run, Index channel) const { return (run.image * g_.out + channel) * plane_ + run.pixel; }
 
-  static ImageLayout layout_of(const ConvGeometry& g) {
-    ConvGeometry::Pair needed;
-    for (std::size_t a = 0; a < 2; ++a)
-      needed[a] = (g.result[a] - 1) * g.stride[a] + (g.kernel[a] - 1) * g.dilation[a] + 1;
-    return make_layout(g.in, g.size, g.before, g.stride, needed, false);
-  }
   void prepare(const T* x, Index images, T* to) const {
     std::fill_n(to, images * room_, T(0));
     for (Index n = 0; n < images; ++n)
