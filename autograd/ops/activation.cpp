@@ -4,6 +4,7 @@
 #include <numbers>
 
 #include "espalier/autograd/ops/detail/elementwise_rules.h"
+#include "espalier/autograd/ops/detail/slopes.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
@@ -14,7 +15,11 @@ namespace espalier {
 using detail::from_input;
 using detail::from_output;
 using detail::fused;
+using detail::gelu_slope;
 using detail::piecewise;
+using detail::sigmoid_slope;
+using detail::silu_slope;
+using detail::tanh_slope;
 using kernels::backward;
 using kernels::binary;
 using kernels::ternary;
@@ -24,13 +29,13 @@ using kernels::unary;
 
 Variable tanh(const Variable& x) {
   return from_output("tanh", unary().tanh, x, [](const Variable& g, const Variable& y) {
-    return fused("tanh_backward", backward().tanh, g, y, [&] { return mul(g, affine(square(y), -1, 1)); });
+    return fused("tanh_backward", backward().tanh, g, y, [&] { return mul(g, tanh_slope(y)); });
   });
 }
 
 Variable sigmoid(const Variable& x) {
   return from_output("sigmoid", unary().sigmoid, x, [](const Variable& g, const Variable& y) {
-    return fused("sigmoid_backward", backward().sigmoid, g, y, [&] { return mul(g, mul(y, affine(y, -1, 1))); });
+    return fused("sigmoid_backward", backward().sigmoid, g, y, [&] { return mul(g, sigmoid_slope(y)); });
   });
 }
 
@@ -67,18 +72,12 @@ Variable tanhshrink(const Variable& x) {
 
 namespace {
 
-/// Phi(x) + x phi(x)
-Variable gelu_slope(const Variable& x) {
-  const Variable distribution = affine(erfc(affine(x, -std::numbers::sqrt2 / 2, 0)), 0.5, 0);
-  const double height = std::numbers::inv_sqrtpi * std::numbers::sqrt2 / 2;
-  return add(distribution, mul(x, affine(exp(affine(square(x), -0.5, 0)), height, 0)));
-}
 /// With s = sigmoid(u), u = k (x + 0.044715 x^3), k = 2 sqrt(2/pi): s + x s (1 - s) du/dx.
 Variable gelu_tanh_slope(const Variable& x) {
   const double k = 2 * std::numbers::sqrt2 * std::numbers::inv_sqrtpi;
   const Variable x2 = square(x), s = sigmoid(mul(x, affine(x2, k * 0.044715, k)));
   const Variable du = affine(x2, 3 * k * 0.044715, k);
-  return add(s, mul(mul(x, du), mul(s, affine(s, -1, 1))));
+  return add(s, mul(mul(x, du), sigmoid_slope(s)));
 }
 
 }  // namespace
@@ -95,10 +94,7 @@ Variable GeluFunction::operator()(const Variable& x, GeluForm form) const {
 
 Variable silu(const Variable& x) {
   return from_input("silu", unary().silu, x, [](const Variable& g, const Variable& v) {
-    return fused("silu_backward", backward().silu, g, v, [&] {
-      const Variable s = sigmoid(v);
-      return mul(g, mul(s, affine(mul(v, affine(s, -1, 1)), 1, 1)));
-    });
+    return fused("silu_backward", backward().silu, g, v, [&] { return mul(g, silu_slope(v)); });
   });
 }
 
@@ -106,7 +102,7 @@ Variable mish(const Variable& x) {
   return from_input("mish", unary().mish, x, [](const Variable& g, const Variable& v) {
     return fused("mish_backward", backward().mish, g, v, [&] {
       const Variable t = tanh(softplus(v));
-      return mul(g, add(t, mul(mul(v, sigmoid(v)), affine(square(t), -1, 1))));
+      return mul(g, add(t, mul(mul(v, sigmoid(v)), tanh_slope(t))));
     });
   });
 }
@@ -272,7 +268,7 @@ Variable half(const Variable& x, int axis, Index which) {
 Variable glu_backward(const Variable& g, const Variable& x, int axis) {
   if (recording(g, x)) {
     const Variable a = half(x, axis, 0), s = sigmoid(half(x, axis, 1));
-    return add(as_half(mul(g, s), axis, 0), as_half(mul(mul(g, a), mul(s, affine(s, -1, 1))), axis, 1));
+    return add(as_half(mul(g, s), axis, 0), as_half(mul(mul(g, a), sigmoid_slope(s)), axis, 1));
   }
   const Tensor a = half(x.value(), axis, 0), b = half(x.value(), axis, 1);
   Tensor dx = Tensor::empty(x.shape(), x.dtype());

@@ -1,8 +1,6 @@
 #include "espalier/autograd/ops/linalg.h"
 
-#include <cmath>
-#include <numbers>
-
+#include "espalier/autograd/ops/detail/slopes.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/math.h"
 #include "espalier/autograd/ops/reduce.h"
@@ -80,26 +78,13 @@ struct Activation::Rule {
 
 namespace {
 
+using detail::gelu_slope;
+using detail::relu_slope;
+using detail::sigmoid_slope;
+using detail::silu_slope;
+using detail::tanh_slope;
 using kernels::BackwardKernels;
 using kernels::UnaryKernels;
-
-/// 1 where y > 0, else 0.
-Variable relu_slope(const Variable& y) {
-  return map_with("relu", y.value(), [](auto v) { return static_cast<decltype(v)>(v <= 0 ? 0 : 1); });
-}
-Variable tanh_slope(const Variable& y) { return affine(square(y), -1, 1); }
-Variable sigmoid_slope(const Variable& y) { return mul(y, affine(y, -1, 1)); }
-
-/// The normal distribution Phi(z), and its density exp(-z^2 / 2) / sqrt(2 pi).
-Variable distribution(const Variable& z) { return affine(erfc(affine(z, -1 / std::numbers::sqrt2, 0)), 0.5, 0); }
-Variable density(const Variable& z) {
-  return affine(exp(affine(square(z), -0.5, 0)), 1 / std::sqrt(2 * std::numbers::pi), 0);
-}
-Variable gelu_slope(const Variable& z) { return add(distribution(z), mul(z, density(z))); }
-Variable silu_slope(const Variable& z) {
-  const Variable s = sigmoid(z);
-  return mul(s, affine(mul(z, affine(s, -1, 1)), 1, 1));
-}
 
 constexpr Activation::Rule relu_rule{"relu", 1, nullptr, &BackwardKernels::relu, true, relu_slope};
 constexpr Activation::Rule tanh_rule{"tanh", 2, &UnaryKernels::tanh, &BackwardKernels::tanh, true, tanh_slope};

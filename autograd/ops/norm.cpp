@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "espalier/autograd/ops/detail/slopes.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
@@ -38,7 +39,7 @@ std::array<Variable, 3> composed(const Variable& g, const Variable& x, const Var
     Variable y = xhat.detach();
     if (w.defined()) y = mul(y, w.detach());
     if (bias.defined()) y = add(y, reshape(bias, seen.weight).detach());
-    gs = mul(gs, map_with("relu", y.value(), [](auto v) { return v <= 0 ? decltype(v)(0) : decltype(v)(1); }));
+    gs = mul(gs, detail::relu_slope(y));
   }
   const Variable gw = w.defined() ? mul(gs, w) : gs;
   Variable dx;

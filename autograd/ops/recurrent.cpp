@@ -1,5 +1,6 @@
 #include "espalier/autograd/ops/recurrent.h"
 
+#include "espalier/autograd/ops/detail/slopes.h"
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/join.h"
 #include "espalier/autograd/ops/linalg.h"
@@ -39,8 +40,9 @@ void refuse_packed(const char* op, std::initializer_list<const Tensor*> weights)
 
 // --- one step -------------------------------------------------------------------------------------------------------
 
-Variable sigmoid_slope(const Variable& y) { return sub(y, square(y)); }
-Variable tanh_slope(const Variable& y) { return affine(square(y), -1, 1); }
+using detail::sigmoid_slope;
+using detail::tanh_slope;
+
 Variable or_zeros(const Variable& g, const Shape& shape, DType type) {
   return g.defined() ? g : Variable(Tensor::zeros(shape, type));
 }
