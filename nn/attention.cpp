@@ -7,6 +7,7 @@
 #include "espalier/autograd/ops/elementwise.h"
 #include "espalier/autograd/ops/reduce.h"
 #include "espalier/autograd/ops/shape.h"
+#include "espalier/core/compare.h"
 #include "espalier/core/elementwise.h"
 
 namespace espalier::nn {
@@ -14,14 +15,10 @@ namespace {
 
 Variable optional(const Parameter& p) { return p.defined() ? Variable(p) : Variable(); }
 
-Tensor negated(const Tensor& hides) {
-  return map_with("mask", hides.to(DType::f32), [](auto v) { return static_cast<decltype(v)>(v == 0); })
-      .to(DType::boolean);
-}
 /// 0, and -infinity where `hides` is true.
 Tensor added(const Tensor& hides, DType type) {
   constexpr double infinity = std::numeric_limits<double>::infinity();
-  return map_with("mask", hides.to(type), [](auto v) { return static_cast<decltype(v)>(v == 0 ? 0.0 : -infinity); });
+  return where(hides, Tensor::scalar(-infinity, type), Tensor::scalar(0, type));
 }
 
 /// Shape of the scores.
@@ -59,10 +56,10 @@ Variable mask_of(const AttentionCall& call, const Scores& scores, DType type) {
                        Shape{batch, keys});
     padding = padding.reshape({batch, 1, 1, keys});
   }
-  if (!call.attn_mask.defined()) return padding.defined() ? Variable(negated(padding)) : Variable();
+  if (!call.attn_mask.defined()) return padding.defined() ? Variable(logical_not(padding)) : Variable();
   const Variable mask = fitted(call.attn_mask, scores);
   const bool is_bool = mask.dtype() == DType::boolean;
-  if (!padding.defined()) return is_bool ? Variable(negated(mask.value())) : mask;
+  if (!padding.defined()) return is_bool ? Variable(logical_not(mask.value())) : mask;
   return add(is_bool ? Variable(added(mask.value(), type)) : mask, added(padding, type));
 }
 
