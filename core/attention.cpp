@@ -5,6 +5,7 @@
 #include <cmath>
 #include <limits>
 
+#include "espalier/core/detail/scratch.h"
 #include "espalier/core/dropout.h"
 #include "espalier/core/kernels/attention.h"
 #include "espalier/core/kernels/dropout.h"
@@ -86,17 +87,15 @@ Operand<T> rows_from(Operand<T> m, Index row) {
   return m;
 }
 
-/// Scratch of one job, as one allocation.
+/// All scratch of one job, handed out piece by piece.
 template <class T>
-class Scratch {
+class Arena {
  public:
-  explicit Scratch(Index elements)
-      : storage_(Storage::take(static_cast<std::uint64_t>(elements) * sizeof(T))),
-        next_(reinterpret_cast<T*>(storage_->data())) {}
+  explicit Arena(Index elements) : values_(elements), next_(values_.data()) {}
   T* take(Index elements) { return std::exchange(next_, next_ + elements); }
 
  private:
-  StoragePtr storage_;
+  detail::Scratch<T> values_;
   T* next_;
 };
 
@@ -249,8 +248,8 @@ void forward(const Tensor& q, const Tensor& k, const Tensor& v, const AttentionV
     T* const result = const_cast<T*>(out.data);  // of y_data
     const Index seen = s.visible(std::min(s.queries, last * query_tile) - 1);
     const bool packs_values = packs && lies_apart(values, s.width);
-    Scratch<T> scratch(query_tile * s.stride + mask.elements(s) + (packs ? Transposed<T>::elements(s, s.depth) : 0) +
-                       (packs_values ? s.keys * s.width : 0));
+    Arena<T> scratch(query_tile * s.stride + mask.elements(s) + (packs ? Transposed<T>::elements(s, s.depth) : 0) +
+                     (packs_values ? s.keys * s.width : 0));
     T* const scores = scratch.take(query_tile * s.stride);
     T* const added = scratch.take(mask.elements(s));
     const Transposed<T> keys(s, operand(k, k_data, head), s.depth, seen,
@@ -333,7 +332,7 @@ void backward(const Tensor& g, const Tensor& q, const Tensor& k, const Tensor& v
     const bool packs_keys = packs && dq.data && lies_apart(lying, s.depth);
     const Index tile_size = query_tile * s.stride, k_size = packs ? Transposed<T>::elements(s, s.depth) : 0,
                 v_size = packs && scores_wanted ? Transposed<T>::elements(s, s.width) : 0;
-    Scratch<T> scratch(2 * tile_size + mask.elements(s) + k_size + v_size + (packs_keys ? s.keys * s.depth : 0));
+    Arena<T> scratch(2 * tile_size + mask.elements(s) + k_size + v_size + (packs_keys ? s.keys * s.depth : 0));
     T *const p = scratch.take(tile_size), *const ds = scratch.take(tile_size);
     T* const added = scratch.take(mask.elements(s));
     const Transposed<T> keys(s, lying, s.depth, seen, packs ? scratch.take(k_size) : nullptr);

@@ -5,6 +5,7 @@
 #include <numeric>
 #include <optional>
 
+#include "espalier/core/detail/scratch.h"
 #include "espalier/core/elementwise.h"
 #include "espalier/core/kernels/own_gemm.h"
 #include "espalier/core/kernels/recurrent.h"
@@ -198,15 +199,13 @@ Index sequences_per_chunk(Index batch) {
   return std::max<Index>(1, detail::chunk_count(batch, std::max<Index>(1, detail::chunk_count(batch, most))));
 }
 
-/// Room of a thread for the states of its sequences. Rows are padded, so that they do not crowd into few sets of the
-/// cache.
+/// Room of a thread for the states of its sequences, or what is of their size. Rows are padded, so that they do not crowd
+/// into few sets of the cache.
 template <class T>
-struct Scratch {
-  Scratch(Index rows, Index width) : stride(width + 64 / static_cast<Index>(sizeof(T))) {
-    storage = StoragePtr(Storage::take(static_cast<std::uint64_t>(rows * stride) * sizeof(T)));
-    data = reinterpret_cast<T*>(storage->data());
-  }
-  T* row(Index n) const { return data + n * stride; }
+struct PaddedRows {
+  PaddedRows(Index rows, Index width) : stride(width + 64 / static_cast<Index>(sizeof(T))), values(rows * stride) {}
+  T* data() const { return values.data(); }
+  T* row(Index n) const { return data() + n * stride; }
   /// Rows of [N, width] in sorted order, or zeros.
   void load(const SequenceLayout& layout, const T* from, Index width, Index begin, Index end) const {
     for (Index n = begin; n < end; ++n) {
@@ -220,8 +219,7 @@ struct Scratch {
     for (Index n = begin; n < end; ++n) std::copy_n(row(n - begin), width, to + sequence_of(layout, n) * width);
   }
   Index stride;
-  StoragePtr storage;
-  T* data;
+  detail::Scratch<T> values;
 };
 
 template <class T>
@@ -279,8 +277,8 @@ class WeightProduct {
   }
 
   /// Some rows of one step; adds to `y` if it is to accumulate.
-  void of_step(Index m, const Scratch<T>& x, const Scratch<T>& y, bool accumulate) const {
-    if (laid_out_) return laid_out_->multiply(m, x.data, x.stride, y.data, y.stride, accumulate);
+  void of_step(Index m, const PaddedRows<T>& x, const PaddedRows<T>& y, bool accumulate) const {
+    if (laid_out_) return laid_out_->multiply(m, x.data(), x.stride, y.data(), y.stride, accumulate);
     Tensor rows = Tensor::empty({m, inner_}, dtype_of<T>);
     T* const to = rows.write<T>("recurrent");
     for (Index n = 0; n < m; ++n) std::copy_n(x.row(n), inner_, to + n * inner_);
@@ -323,7 +321,7 @@ void run_forward(const RecurrentCell& cell, const RecurrentArguments& a, const S
   const Index y_step = out.y.strides()[a.batch_first ? 1 : 0], y_batch = out.y.strides()[a.batch_first ? 0 : 1];
   const auto loop = loops_of<T>(cell).forward;
   parallel_for(layout.batch, sequences_per_chunk(layout.batch), [&](Index begin, Index end) {
-    const Scratch<T> h(end - begin, hidden), c(cell.carries_cell ? end - begin : 0, hidden), p(end - begin, width);
+    const PaddedRows<T> h(end - begin, hidden), c(cell.carries_cell ? end - begin : 0, hidden), p(end - begin, width);
     h.load(layout, values_or_null<T>(h0), hidden, begin, end);
     if (cell.carries_cell) c.load(layout, values_or_null<T>(c0), hidden, begin, end);
     for (Index s = 0; s < layout.steps; ++s) {
@@ -338,7 +336,7 @@ void run_forward(const RecurrentCell& cell, const RecurrentArguments& a, const S
               .product = p.row(n),
               .bias = advanced(values_or_null<T>(bias), (cell.gates - 1) * hidden),
               .h = h.row(n),
-              .c = c.row(n),
+              .c = cell.carries_cell ? c.row(n) : nullptr,
               .gates = trace ? g + row * width : nullptr,
               .h_before = advanced(h_before, row * hidden),
               .c_before = advanced(c_before, row * hidden),
@@ -404,7 +402,7 @@ void run_backward(const RecurrentCell& cell, const RecurrentArguments& a, const 
   T* const dproduct = cell.split_bias ? out.product.write<T>("recurrent") : nullptr;
   const auto loop = loops_of<T>(cell).backward;
   parallel_for(layout.batch, sequences_per_chunk(layout.batch), [&](Index begin, Index end) {
-    const Scratch<T> dh(end - begin, hidden), dc(cell.carries_cell ? end - begin : 0, hidden), g(end - begin, width);
+    const PaddedRows<T> dh(end - begin, hidden), dc(cell.carries_cell ? end - begin : 0, hidden), g(end - begin, width);
     dh.load(layout, values_or_null<T>(dh_last), hidden, begin, end);
     if (cell.carries_cell) dc.load(layout, values_or_null<T>(dc_last), hidden, begin, end);
     for (Index s = 0; s < layout.steps; ++s) {
@@ -421,7 +419,7 @@ void run_backward(const RecurrentCell& cell, const RecurrentArguments& a, const 
               .inner = advanced(inner, row * hidden),
               .dy = advanced(from_y, t * y_step + sequence_of(layout, begin + n) * y_batch),
               .dh = dh.row(n),
-              .dc = dc.row(n),
+              .dc = cell.carries_cell ? dc.row(n) : nullptr,
               .da = da + row * width,
               .dproduct = to + row * width});
         std::copy_n(to + row * width, width, g.row(n));
