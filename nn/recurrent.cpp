@@ -64,6 +64,15 @@ std::vector<Variable> run_lstm(const Variable& x, std::span<const Variable> s, c
   return {std::move(y.output), std::move(y.h), std::move(y.c)};
 }
 
+namespace {
+/// What the op says itself, but of an x that it gets to see transposed.
+void check_batch_first(const char* op, const Variable& x, const Variable& weight_ih) {
+  if (x.rank() != 3 || x.shape()[2] != weight_ih.shape()[-1])
+    fail<ShapeError>("[", op, "] x ", x.shape(), " must be [N, T, in] with in = ", weight_ih.shape()[-1],
+                     " as weight_ih ", weight_ih.shape(), " has it. Hint: unsqueeze() what is a single one");
+}
+}  // namespace
+
 LayersOutput run_layers(const char* op, Recurrence run, const Variable& x, std::span<const DirectionWeights> weights,
                         std::span<const std::vector<Variable>> states, bool bidirectional,
                         const SequenceOptions& options, const Dropout* dropout) {
@@ -77,7 +86,10 @@ LayersOutput run_layers(const char* op, Recurrence run, const Variable& x, std::
   for (std::size_t layer = 0; layer < layers; ++layer) {
     // Layers within work time first, so that nothing is reordered between them.
     const bool batch_first = options.batch_first && layer + 1 == layers;
-    if (own.batch_first != batch_first) result.output = transpose(result.output, 0, 1);
+    if (own.batch_first != batch_first) {
+      if (layer == 0) check_batch_first(op, x, weights[0][0]);
+      result.output = transpose(result.output, 0, 1);
+    }
     own.batch_first = batch_first;
     std::array<Variable, 2> outputs;
     for (std::size_t d = 0; d < directions; ++d) {

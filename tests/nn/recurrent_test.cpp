@@ -443,6 +443,9 @@ TEST(RecurrentLayers, RefuseWhatTheyCannotRun) {
   const LstmState one{{Variable(Tensor::zeros({2, 3}))}, {}};
   EXPECT_TRUE(throws<ShapeError>([&] { lstm(Tensor::zeros({5, 2, 4}), one); }, "1 tensors", "2 layers"));
   EXPECT_THROW(lstm(Tensor::zeros({5, 2, 4}, f64)), DTypeError);
+  const Lstm by_batch(rng, 4, 3, {.num_layers = 2, .batch_first = true});  // texts show x as it was given
+  EXPECT_TRUE(throws<ShapeError>([&] { by_batch(Tensor::zeros({2, 5, 3})); }, "[2, 5, 3]", "in = 4", "[12, 4]"));
+  EXPECT_TRUE(throws<ShapeError>([&] { by_batch(Tensor::zeros({5, 4})); }, "[5, 4]", "[N, T, in]"));
 
   class Net final : public nn::Module {
    public:
