@@ -13,8 +13,8 @@ enum class Interpolation { nearest, linear };
 struct Resize {
   Interpolation mode;
   Index from, to;
-  /// So many inputs are as far as so many outputs. Two numbers, for their quotient is rounded: place 11 of 22 made of 30
-  /// is input 15, but 11 (30 / 22) is less.
+  /// So many inputs are as far as so many outputs. Two numbers, for their quotient is rounded: place 11 of 22 made of
+  /// 30 is input 15, but 11 (30 / 22) is less.
   double inputs, outputs;
   bool align_corners;
 

@@ -27,7 +27,8 @@ struct PoolGeometry {
 };
 
 /// Largest value of each window, and which it was: its place in the window, padding included, in row-major order (u8
-/// where it fits, else i32). The first of equals; a NaN is larger than all. x and y have `planes` images in row-major order.
+/// where it fits, else i32). The first of equals; a NaN is larger than all. x and y have `planes` images in row-major
+/// order.
 struct MaxPool {
   Tensor values, places;
 };

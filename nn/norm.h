@@ -62,7 +62,8 @@ struct GroupNormOptions {
 };
 
 /// (x - mean) / sqrt(variance + eps) weight[c] + bias[c], x [N, C, ...], over each of `groups` runs of channels of each
-/// of the N. Wu and He 2018. Whole groups may be pruned: with weights there are as many as these hold. Errors: ShapeError; ConfigError if the channels do not fall into equal groups.
+/// of the N. Wu and He 2018. Whole groups may be pruned: with weights there are as many as these hold. Errors:
+/// ShapeError; ConfigError if the channels do not fall into equal groups.
 class GroupNorm final : public Module {
  public:
   GroupNorm(Index groups, Index channels, GroupNormOptions options = {});
@@ -111,8 +112,8 @@ struct BatchNormLayerOptions {
   DType dtype = DType::f32;
 };
 
-/// (x - mean) / sqrt(variance + eps) weight[c] + bias[c], x [N, C, ...] with `axes` axes behind the channels (BatchNorm1d
-/// takes [N, C] too). In training mean and variance are those of the batch, and
+/// (x - mean) / sqrt(variance + eps) weight[c] + bias[c], x [N, C, ...] with `axes` axes behind the channels
+/// (BatchNorm1d takes [N, C] too). In training mean and variance are those of the batch, and
 ///   running = (1 - momentum) running + momentum batch (its variance by n - 1);
 /// in evaluation they are the running ones. Ioffe and Szegedy 2015. Errors: ShapeError, also for one value a channel in
 /// training.

@@ -31,8 +31,9 @@ struct StateDictReport {
   std::vector<std::string> unexpected;  ///< in the dictionary, not in the model
 };
 
-/// Writes values into the existing parameters and buffers; masks stay, and what they prune stays 0. One name is enough of
-/// what has several: a tied parameter, or parameters and buffers of a module that is held twice. Generators ("rng") and counters of batches ("num_batches_tracked") may be there or not.
+/// Writes values into the existing parameters and buffers; masks stay, and what they prune stays 0. One name is enough
+/// of what has several: a tied parameter, or parameters and buffers of a module that is held twice. Generators ("rng")
+/// and counters of batches ("num_batches_tracked") may be there or not.
 /// Errors: ConfigError that lists all names that are missing or unexpected, if strict; ShapeError, DTypeError that list
 /// all that do not fit, strict or not; ConfigError for a packed weight, or two names of one tensor that differ in
 /// value. Everything is checked before anything changes.

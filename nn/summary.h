@@ -55,9 +55,10 @@ decltype(auto) watched(Tape& tape, const T& sample) {
 }  // namespace detail
 
 /// Runs the model once on the sample, in evaluation mode whatever its own, and counts. Nothing in the model has
-/// changed afterwards; no other thread may use it meanwhile. Layers whose operator() does not run in Module::forward are seen by their parameters; without any, their ops count
-/// for the module around them. Multiply-adds are those of matrix products, convolutions, attention and recurrent ops;
-/// all else is left out, and what a causal mask spares is counted. Errors: what the model throws.
+/// changed afterwards; no other thread may use it meanwhile. Layers whose operator() does not run in Module::forward
+/// are seen by their parameters; without any, their ops count for the module around them. Multiply-adds are those of
+/// matrix products, convolutions, attention and recurrent ops; all else is left out, and what a causal mask spares is
+/// counted. Errors: what the model throws.
 template <class Model, class... Sample>
 Summary summary(const Model& model, const Sample&... sample) {
   return detail::summarize(model, [&](Tape& tape) -> Variable {

@@ -22,9 +22,10 @@ struct AttentionOptions {
 /// key, or floating, added to the scores; undefined: all are seen. A query that sees nothing gets 0 and no gradient.
 ///
 /// The scores are never stored as a whole: tiles of them are computed, used and forgotten, and again in the backward
-/// pass; tiles above the diagonal are left out if causal. Kept are the inputs, the output and two numbers a query. A mask
-/// that wants a gradient itself has a backward pass that does store them. What dropout leaves out is drawn tile by tile,
-/// and again in the backward pass. Errors: also ConfigError for dropout outside [0, 1], or without an rng. Vaswani et al. 2017, eq. 1; Dao et al. 2022.
+/// pass; tiles above the diagonal are left out if causal. Kept are the inputs, the output and two numbers a query. A
+/// mask that wants a gradient itself has a backward pass that does store them. What dropout leaves out is drawn tile by
+/// tile, and again in the backward pass. Errors: also ConfigError for dropout outside [0, 1], or without an rng.
+/// Vaswani et al. 2017, eq. 1; Dao et al. 2022.
 /// Cost: 2 L S (d + e) operations a head, 2.5 times that backward.
 Variable scaled_dot_product_attention(const Variable& q, const Variable& k, const Variable& v,
                                       const Variable& mask = {}, AttentionOptions options = {});

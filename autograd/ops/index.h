@@ -1,5 +1,6 @@
 // Differentiable reading and writing by lists of positions; see the Tensor functions of the same names in core/index.h.
-// index is i64 and has no gradient. Settings of all but masked_select: the axis. Errors of all: ShapeError, DTypeError; IndexError, which names value and place.
+// index is i64 and has no gradient. Settings of all but masked_select: the axis. Errors of all: ShapeError, DTypeError;
+// IndexError, which names value and place.
 #pragma once
 
 #include "espalier/autograd/tape.h"

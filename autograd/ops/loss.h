@@ -25,8 +25,8 @@ Variable nll(const Variable& log_p, const Tensor& labels, const ClassOptions& op
 Tensor label_weights(const Tensor& labels, const ClassOptions& options, DType type);
 
 /// y = (1 - t) x + (1 + (pos_weight - 1) t) log(1 + exp(-x)): binary cross-entropy of sigmoid(x) against t, without
-/// cancellation for any finite x. x and t of one shape; pos_weight broadcasts to it, undefined: 1. Gradient: without pos_weight, dx = g
-/// (sigmoid(x) - t), dt = -g x. Errors: ShapeError, DTypeError.
+/// cancellation for any finite x. x and t of one shape; pos_weight broadcasts to it, undefined: 1. Gradient: without
+/// pos_weight, dx = g (sigmoid(x) - t), dt = -g x. Errors: ShapeError, DTypeError.
 Variable sigmoid_cross_entropy(const Variable& x, const Variable& target, const Tensor& pos_weight = {});
 
 /// y = x^2 / 2 where |x| <= delta, else delta (|x| - delta / 2). Huber 1964. Gradient: x held in [-delta, delta].

@@ -23,8 +23,8 @@ Variable log(const Variable& x);
 Variable log1p(const Variable& x);  ///< log(1 + x), exact near 0
 Variable log2(const Variable& x);
 Variable log10(const Variable& x);
-/// x log(y) with broadcasting, and 0 where x is 0, unless y is NaN. Gradient: log(y) (0 where x is 0 and y <= 0), x / y.
-/// Errors: ShapeError.
+/// x log(y) with broadcasting, and 0 where x is 0, unless y is NaN. Gradient: log(y) (0 where x is 0 and y <= 0), and
+/// x / y. Errors: ShapeError.
 Variable xlogy(const Variable& x, const Variable& y);
 Variable erf(const Variable& x);   ///< 2/sqrt(pi) times the integral of exp(-t^2) from 0 to x
 Variable erfc(const Variable& x);  ///< 1 - erf(x), without cancellation
