@@ -205,7 +205,11 @@ Tensor padded(const Tensor& x, std::span<const Index> pads, double value) {
     fail<ShapeError>("[pad] ", pads.size(), " pads for shape ", x.shape(),
                      "; they are pairs (before, behind), from the last axis on. Hint: {left, right, top, bottom}");
   Shape shape = x.shape();
-  for (std::size_t k = 0; k < pads.size(); ++k) shape[-1 - static_cast<int>(k / 2)] += pads[k];
+  for (std::size_t k = 0; k < pads.size(); ++k) {
+    Index& length = shape[-1 - static_cast<int>(k / 2)];
+    if (__builtin_add_overflow(length, pads[k], &length))
+      fail<ShapeError>("[pad] shape ", x.shape(), " and a pad of ", pads[k], ": no Index holds such a length");
+  }
   for (int axis = 0; axis < shape.rank(); ++axis)
     if (shape[axis] < 0)
       fail<ShapeError>("[pad] axis ", axis, " of shape ", x.shape(), " would have the length ", shape[axis]);

@@ -159,11 +159,13 @@ Tensor Tensor::arange(double start, double stop, double step, DType type) {
 
 Tensor Tensor::linspace(double first, double last, Index n, DType type) {
   Tensor result = empty({n}, type);
+  const bool far = std::isfinite(first) && std::isfinite(last) && !std::isfinite(last - first);
   dispatch(type, [&]<class T>() {
     T* out = result.write<T>("linspace");
     for (Index i = 0; i < n; ++i) {
       const double share = n > 1 ? static_cast<double>(i) / static_cast<double>(n - 1) : 0;
-      out[i] = convert<T>(i + 1 == n && n > 1 ? last : first + (last - first) * share);
+      const double value = far ? first * (1 - share) + last * share : first + (last - first) * share;
+      out[i] = convert<T>(i + 1 == n && n > 1 ? last : value);
     }
   });
   return result;

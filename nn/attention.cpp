@@ -206,16 +206,22 @@ void KvCache::rewind(Index length) {
     length_ = length;
 }
 
+namespace {
+Index checked_width(Index width, Index heads) {
+  if (heads < 1 || width < 1 || width % heads != 0)
+    fail<ConfigError>("[MultiheadAttention] a width of ", width, " is not a multiple of ", heads, " heads");
+  return width;
+}
+}  // namespace
+
 MultiheadAttention::MultiheadAttention(Rng& rng, Index width, Index heads, MultiheadAttentionOptions options)
-    : in_proj_weight(projection(rng, 3 * width, width, one_width(width, options), options)),
+    : in_proj_weight(projection(rng, 3 * checked_width(width, heads), width, one_width(width, options), options)),
       q_proj_weight(projection(rng, width, width, !one_width(width, options), options)),
       k_proj_weight(projection(rng, width, options.kdim.value_or(width), !one_width(width, options), options)),
       v_proj_weight(projection(rng, width, options.vdim.value_or(width), !one_width(width, options), options)),
       out_proj(rng, width, width, {.bias = options.bias, .dtype = options.dtype}),
-      head_width_(heads > 0 ? width / heads : 0),
+      head_width_(width / heads),
       dropout_(options.dropout) {
-  if (heads < 1 || width < 1 || width % heads != 0)
-    fail<ConfigError>("[MultiheadAttention] a width of ", width, " is not a multiple of ", heads, " heads");
   if (!(dropout_ >= 0 && dropout_ <= 1))
     fail<ConfigError>("[MultiheadAttention] dropout must be in [0, 1], got ", dropout_);
   if (dropout_ > 0) rng_.emplace(rng);

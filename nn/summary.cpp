@@ -128,19 +128,19 @@ class Counter final : public TapeObserver, public ModuleTrace {
 class Densified final {
  public:
   explicit Densified(const Module& model) {
-    for (const NamedParameter& named : model.parameters()) {
-      Tensor& value = named.parameter->mutable_value();
-      if (value.packed()) packed_.emplace_back(named.parameter, std::exchange(value, value.densify()));
-    }
+    for (const NamedParameter& named : model.parameters())
+      if (named.parameter->value().packed()) others_.emplace_back(named.parameter, named.parameter->value().densify());
+    exchange();  // where nothing can fail any more
   }
-  ~Densified() {
-    for (auto& [parameter, value] : packed_) parameter->mutable_value() = std::move(value);
-  }
+  ~Densified() { exchange(); }
   Densified(const Densified&) = delete;
   Densified& operator=(const Densified&) = delete;
 
  private:
-  std::vector<std::pair<ParameterRef, Tensor>> packed_;
+  void exchange() noexcept {
+    for (auto& [parameter, value] : others_) std::swap(parameter->mutable_value(), value);
+  }
+  std::vector<std::pair<ParameterRef, Tensor>> others_;  // dense ones, then the packed ones they stand for
 };
 
 std::string shape_cell(const LayerSummary& row) { return row.ran ? join(row.output) : "-"; }

@@ -4,6 +4,7 @@
 #include "espalier/autograd/ops/shape.h"
 #include "espalier/autograd/sparse_training.h"
 #include "espalier/core/conv.h"
+#include "espalier/core/detail/window.h"
 #include "espalier/core/elementwise.h"
 
 namespace espalier {
@@ -121,6 +122,7 @@ void check_options(const char* op, const IndexPair& stride, const IndexPair& pad
                       dilation, ", groups ", groups);
   if (std::min(padding[0], padding[1]) < 0)
     fail<ConfigError>("[", op, "] padding must not be negative, got ", padding, ". Hint: slice x instead");
+  detail::check_window(op, {stride, padding, dilation});
 }
 
 /// What conv2d and its adjoint check alike. `rank`: of x with N. `channels`, `per_group`: axes of the weight that hold
@@ -220,6 +222,7 @@ Variable convolve_transposed(const char* op, int rank, const Variable& x, const 
       fail<ConfigError>("[", op, "] output_padding ", o.output_padding, " must be less than stride ", o.stride,
                         " or dilation ", o.dilation);
     p.output_padding[a] = more;
+    checked_count({g.result[a], g.stride[a]});
     g.size[a] =
         absent ? 1 : (g.result[a] - 1) * g.stride[a] - 2 * g.before[a] + g.dilation[a] * (g.kernel[a] - 1) + more + 1;
     if (g.size[a] < 1)

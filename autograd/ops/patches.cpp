@@ -1,5 +1,6 @@
 #include "espalier/autograd/ops/patches.h"
 
+#include "espalier/core/detail/window.h"
 #include "espalier/core/patches.h"
 
 namespace espalier {
@@ -32,6 +33,7 @@ void fill(const char* op, PatchGeometry& g, const IndexPair& size, const IndexPa
   g.stride = o.stride;
   g.dilation = o.dilation;
   g.before = o.padding;
+  detail::check_window(op, {kernel, o.stride, o.padding, o.dilation});
   for (std::size_t a = 0; a < 2; ++a) {
     if (kernel[a] < 1 || o.stride[a] < 1 || o.dilation[a] < 1 || o.padding[a] < 0)
       fail<ConfigError>("[", op, "] kernel_size ", kernel, ", stride ", o.stride, " and dilation ", o.dilation,
@@ -53,6 +55,7 @@ Variable unfold(const Variable& x, IndexPair kernel_size, const PatchOptions& op
   g.images = x.rank() == 4 ? x.shape()[0] : 1;
   g.channels = x.shape()[-3];
   fill("unfold", g, {x.shape()[-2], x.shape()[-1]}, kernel_size, options);
+  checked_count({g.channels, g.kernel[0], g.kernel[1]});
   return to_columns(g, x, x.rank() == 4 ? Shape{g.images, g.rows(), g.windows()} : Shape{g.rows(), g.windows()});
 }
 

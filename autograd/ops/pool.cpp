@@ -1,5 +1,6 @@
 #include "espalier/autograd/ops/pool.h"
 
+#include "espalier/core/detail/window.h"
 #include "espalier/core/pool.h"
 
 namespace espalier {
@@ -57,6 +58,7 @@ Problem windows(const char* op, const Variable& x, int axes, const IndexPair& ke
   g.kernel = kernel;
   g.before = padding;
   g.dilation = dilation;
+  detail::check_window(op, {kernel, stride, padding, dilation});
   for (std::size_t a = 0; a < 2; ++a) {
     g.stride[a] = stride[a] == 0 ? kernel[a] : stride[a];
     if (kernel[a] < 1 || g.stride[a] < 1 || dilation[a] < 1)

@@ -135,6 +135,8 @@ TEST(Padded, GrowsAndCropsInOneCall) {
   EXPECT_EQ(padded(Tensor::zeros({0, 2}), std::vector<Index>{0, 0, 1, 1}, 5).at({1, 1}), 5);
   EXPECT_EQ(padded(x, std::vector<Index>{-6, 3}, 9).at({2, 0}), 9) << "cropped beyond its end";
   EXPECT_TRUE(throws<ShapeError>([&] { padded(x, std::vector<Index>{-5, 0}); }, "[pad]", "[3, 4]"));
+  constexpr Index most = std::numeric_limits<Index>::max();
+  EXPECT_TRUE(throws<ShapeError>([&] { padded(x, std::vector<Index>{most, most}); }, "[pad]", "no Index holds"));
 }
 
 TEST(Padded, TakesAnyRankViewsAndTypes) {

@@ -68,6 +68,8 @@ TEST(TensorMaking, LinspaceIncludesBothEnds) {
   EXPECT_EQ(Tensor::linspace(3, -3, 3).to_vector<float>(), (std::vector<float>{3, 0, -3}));
   EXPECT_EQ(Tensor::linspace(7, 9, 1).to_vector<float>(), (std::vector<float>{7}));
   EXPECT_EQ(Tensor::linspace(7, 9, 0).size(), 0);
+  EXPECT_EQ(Tensor::linspace(-1.5e308, 1.5e308, 3, DType::f64).to_vector<double>(),
+            (std::vector<double>{-1.5e308, 0, 1.5e308}));  // whose distance no double holds
   const Tensor thirds = Tensor::linspace(0.1, 0.7, 7, DType::f64);
   EXPECT_EQ(thirds.at({-1}), 0.7) << "the last one exactly, whatever the steps round to";
   EXPECT_TRUE(throws<ShapeError>([] { Tensor::linspace(0, 1, -1); }, "negative length"));

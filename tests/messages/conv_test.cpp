@@ -89,6 +89,8 @@ TEST(Messages, OfConvolutions) {
          conv_transpose2d(image, zeros({3, 4, 3, 3}), {}, {.output_padding = 1});
        },
        "[conv_transpose2d] output_padding [1, 1] must be less than stride [1, 1] or dilation [1, 1]"},
+      {"beyond an Index", [&] { conv2d(image, weight, {}, {.dilation = Index{1} << 62}); },
+       "[conv2d] kernel size, stride, padding and dilation must be at most 2^30, got 4611686018427387904"},
       {"nothing left",
        [&] {
          conv_transpose1d(zeros({1, 3, 1}), zeros({3, 4, 1}), {}, {.padding = 1});
@@ -133,6 +135,13 @@ TEST(Messages, OfPoolingPatchesAndInterpolation) {
          max_pool1d(zeros({1, 1, 1}), 2, {.padding = 1, .dilation = 2});
        },
        "[max_pool1d] window 0 over x [1, 1, 1] sees nothing but padding [0, 1]. Hint: less padding or dilation"},
+      {"beyond an Index",
+       [] {
+         max_pool1d(zeros({1, 1, 1}), 2, {.dilation = Index{1} << 62});
+       },
+       "[max_pool1d] kernel size, stride, padding and dilation must be at most 2^30, got 4611686018427387904"},
+      {"patches beyond an Index", [&] { unfold(image, 2, {.padding = Index{1} << 31}); },
+       "[unfold] kernel size, stride, padding and dilation must be at most 2^30, got 2147483648"},
       {"adaptive",
        [&] {
          adaptive_avg_pool2d(image, {2, 0});

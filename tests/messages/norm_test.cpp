@@ -102,6 +102,8 @@ TEST(Messages, OfNormalisationAndAttention) {
        "it must be a multiple of 6"},
       {"MultiheadAttention heads", [&] { nn::MultiheadAttention(rng, 10, 3); },
        "[MultiheadAttention] a width of 10 is not a multiple of 3 heads"},
+      {"MultiheadAttention width", [&] { nn::MultiheadAttention(rng, -4, 2); },
+       "[MultiheadAttention] a width of -4 is not a multiple of 2 heads"},
       {"MultiheadAttention shapes",
        [&] {
          attention(ones({2, 5, 7}));
