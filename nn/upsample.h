@@ -37,11 +37,11 @@ class Upsample final : public Module {
 
 /// r^2 channels become one, r times as high and wide: y[..., c, i r + a, j r + b] = x[..., c r^2 + a r + b, i, j].
 /// x [..., C r^2, H, W] -> [..., C, H r, W r]. Shi et al. 2016, equation 4. Errors: ShapeError; ConfigError unless
-/// r > 0.
+/// r is in [1, 2^30].
 class PixelShuffle final : public Module {
  public:
   explicit PixelShuffle(Index upscale_factor) : r_(upscale_factor) {
-    if (r_ < 1) fail<ConfigError>("[PixelShuffle] upscale_factor must be positive, got ", r_);
+    if (r_ < 1 || r_ > most_) fail<ConfigError>("[PixelShuffle] upscale_factor must be in [1, 2^30], got ", r_);
   }
   Variable operator()(const Variable& x) const {
     return forward([&] {
@@ -58,6 +58,7 @@ class PixelShuffle final : public Module {
   void members(Visitor&) override {}
 
  private:
+  static constexpr Index most_ = Index{1} << 30;  // whose square an Index holds
   Index r_;
 };
 
@@ -65,7 +66,7 @@ class PixelShuffle final : public Module {
 class PixelUnshuffle final : public Module {
  public:
   explicit PixelUnshuffle(Index downscale_factor) : r_(downscale_factor) {
-    if (r_ < 1) fail<ConfigError>("[PixelUnshuffle] downscale_factor must be positive, got ", r_);
+    if (r_ < 1 || r_ > most_) fail<ConfigError>("[PixelUnshuffle] downscale_factor must be in [1, 2^30], got ", r_);
   }
   Variable operator()(const Variable& x) const {
     return forward([&] {
@@ -82,6 +83,7 @@ class PixelUnshuffle final : public Module {
   void members(Visitor&) override {}
 
  private:
+  static constexpr Index most_ = Index{1} << 30;  // whose square an Index holds
   Index r_;
 };
 

@@ -6,6 +6,7 @@
 #include <utility>
 #include <vector>
 
+#include "espalier/core/kernels/conv.h"
 #include "espalier/core/kernels/pool.h"
 
 namespace espalier::detail {
@@ -30,11 +31,13 @@ class SplitRow {
   T* part(Index k) { return cells_.data() + k * pitch_; }
   void load(const T* row) {
     walk([&](T* cell, Index v) { *cell = row[v]; },
-         [&](T* even, T* odd, Index v, Index n) { kernels::pool<T>().split_pairs(row + v, n, even, odd); });
+         [&](T* even, T* odd, Index v, Index n) { kernels::conv<T>().split_pairs(row + v, 2 * n, even, odd); });
   }
   void store(T* row) {
     walk([&](const T* cell, Index v) { row[v] = *cell; },
-         [&](const T* even, const T* odd, Index v, Index n) { kernels::pool<T>().merge_pairs(even, odd, n, row + v); });
+         [&](const T* even, const T* odd, Index v, Index n) {
+           kernels::conv<T>().join_pairs(even, odd, 2 * n, row + v);
+         });
   }
 
  private:

@@ -97,37 +97,6 @@ void SpreadPairs(const T* g, const std::uint8_t* place, Index n, T* top, T* bott
   }
 }
 
-template <class T>
-void SplitPairs(const T* x, Index n, T* even, T* odd) {
-  Index i = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const Tag<T> d;
-  for (; i + lanes_of<T> <= n; i += lanes_of<T>) {
-    Lane<T> a, b;
-    hn::LoadInterleaved2(d, x + 2 * i, a, b);
-    StoreU(a, d, even + i);
-    StoreU(b, d, odd + i);
-  }
-#endif
-  for (; i < n; ++i) {
-    even[i] = x[2 * i];
-    odd[i] = x[2 * i + 1];
-  }
-}
-template <class T>
-void MergePairs(const T* even, const T* odd, Index n, T* x) {
-  Index i = 0;
-#if HWY_TARGET != HWY_SCALAR
-  const Tag<T> d;
-  for (; i + lanes_of<T> <= n; i += lanes_of<T>)
-    hn::StoreInterleaved2(hn::LoadU(d, even + i), hn::LoadU(d, odd + i), d, x + 2 * i);
-#endif
-  for (; i < n; ++i) {
-    x[2 * i] = even[i];
-    x[2 * i + 1] = odd[i];
-  }
-}
-
 /// Takes x for the best so far where that is smaller, or where x is the first NaN.
 template <class T>
 HWY_INLINE void TakeLarger(Lane<T> x, Lane<T> x_place, Lane<T>& best, Lane<T>& place) {
@@ -230,8 +199,6 @@ template <class T>
 constexpr PoolKernels<T> Table() {
   return {.max_pairs = MaxPairs<T>,
           .spread_pairs = SpreadPairs<T>,
-          .split_pairs = SplitPairs<T>,
-          .merge_pairs = MergePairs<T>,
           .max_of_taps = MaxOfTaps<T>,
           .max_of_rows = MaxOfRows<T>,
           .add_rows = AddRows<T>,

@@ -16,10 +16,6 @@ struct PoolKernels {
   void (*max_pairs)(const T* top, const T* bottom, Index n, T* y, std::uint8_t* place);
   /// The adjoint: g[i] goes where place[i] says, the other three get 0.
   void (*spread_pairs)(const T* g, const std::uint8_t* place, Index n, T* top, T* bottom);
-
-  /// even[i] = x[2 i], odd[i] = x[2 i + 1]; and back.
-  void (*split_pairs)(const T* x, Index n, T* even, T* odd);
-  void (*merge_pairs)(const T* even, const T* odd, Index n, T* x);
   /// best[j] = the largest of taps[t][j]; place[j] = its t, the first of equals, the first NaN if there is one; start[j]
   /// if none is above minus infinity. n is a multiple of `lanes`.
   void (*max_of_taps)(const T* const* taps, Index count, const T* start, Index n, T* best, T* place);

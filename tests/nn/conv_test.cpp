@@ -177,6 +177,7 @@ TEST(ConvLayers, ResizeToASizeAndShufflePixels) {
   EXPECT_TRUE(throws<ShapeError>([&] { PixelShuffle(2)(x); }, "[PixelShuffle]", "[18, 2, 5]"));
   EXPECT_TRUE(throws<ShapeError>([&] { PixelUnshuffle(2)(x); }, "[PixelUnshuffle]"));
   EXPECT_THROW(PixelShuffle(0), ConfigError);
+  EXPECT_THROW(PixelShuffle(Index{1} << 32), ConfigError);  // its square would be 0
 }
 
 TEST(PadLayers, AreThePadOfTheirMode) {
